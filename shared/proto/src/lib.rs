@@ -1,0 +1,17 @@
+//! The Tasklease contract in Rust: generated messages, clients and servers of
+//! `proto/tasklease/v1`, and the JSON form of `google.protobuf.Struct`.
+//!
+//! [`v1`] holds the generated code, [`json`] turns payloads into JSON text and back,
+//! [`convert`] turns durations and times. [`FILE_DESCRIPTOR_SET`] feeds reflection.
+
+pub mod convert;
+pub mod json;
+
+/// Encoded `google.protobuf.FileDescriptorSet` of the contract and its imports.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
+
+/// The generated code of package `tasklease.v1`.
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod v1 {
+    tonic::include_proto!("tasklease.v1");
+}
