@@ -1,0 +1,312 @@
+//! One ClaimTask stream: hello and session, then credit one way and leases the other.
+
+use std::{collections::HashSet, time::Duration};
+
+use tasklease_proto::{
+    convert::duration_to_wire,
+    v1::{self, claim_task_request::Message as FromWorker, claim_task_response::Message as ToWorker},
+};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+use uuid::Uuid;
+
+use super::{Api, Lifetime, report::lease_key};
+use crate::{
+    domain::{
+        error::{Error, Violation},
+        ids::SessionId,
+        limits,
+        name::{QueueName, TaskType, check_labels, check_text},
+        session::WorkerProfile,
+    },
+    engine::{
+        Engine, Opened,
+        fleet::{ClaimPush, Generation},
+    },
+    store::ClaimedTask,
+};
+
+/// Messages that may wait for a slow worker; more tasks wait in the session, bounded by its credit.
+const BUFFER: usize = 16;
+
+/// How long a worker may take to introduce itself.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often an idle stream says something: many proxies close one that is silent for a minute.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// How long the stream stays open after a drain notice, for the worker to open its next one.
+const DRAIN_GRACE: Duration = Duration::from_secs(5);
+
+/// Payload bytes after which a message is closed, well below the limit of a message.
+const MESSAGE_BYTES: usize = 4 << 20;
+
+type Sender = mpsc::Sender<Result<v1::ClaimTaskResponse, Status>>;
+
+/// Serves a stream until either side ends it.
+pub(super) fn open(
+    api: &Api,
+    inbound: Streaming<v1::ClaimTaskRequest>,
+) -> ReceiverStream<Result<v1::ClaimTaskResponse, Status>> {
+    let (sender, receiver) = mpsc::channel(BUFFER);
+    let (engine, lifetime) = (api.engine.clone(), api.streams.begin());
+    api.streams.spawn(async move {
+        if let Err(status) = serve(engine, lifetime, inbound, &sender).await {
+            let _ = sender.send(Err(status)).await;
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+/// Detaches the stream from its session however it ends.
+struct Attached {
+    engine: Engine,
+    session: SessionId,
+    generation: Generation,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.engine.detach(self.session, self.generation);
+    }
+}
+
+async fn serve(
+    engine: Engine,
+    mut lifetime: Lifetime,
+    mut inbound: Streaming<v1::ClaimTaskRequest>,
+    sender: &Sender,
+) -> Result<(), Status> {
+    let hello = match tokio::time::timeout(HELLO_TIMEOUT, inbound.message()).await {
+        Err(_) => return Err(Error::Protocol("the first message, hello, did not come in time").into()),
+        Ok(message) => match message?.and_then(|message| message.message) {
+            Some(FromWorker::Hello(hello)) => hello,
+            _ => return Err(Error::Protocol("the first message must be hello").into()),
+        },
+    };
+    let opened = introduce(&engine, hello).await?;
+    let Opened {
+        session,
+        resumed,
+        generation,
+        mut tasks,
+    } = opened;
+    let attached = Attached {
+        engine: engine.clone(),
+        session,
+        generation,
+    };
+    let timing = engine.timing();
+    let welcome = v1::SessionOpened {
+        session_id: session.to_string(),
+        heartbeat_interval: Some(duration_to_wire(timing.heartbeat)),
+        lease_duration: Some(duration_to_wire(timing.lease)),
+        accept_timeout: Some(duration_to_wire(timing.accept)),
+        resumed,
+    };
+    if send(sender, ToWorker::Session(welcome)).await.is_err() {
+        return Ok(());
+    }
+    let mut quiet_until = Instant::now() + KEEP_ALIVE;
+    loop {
+        tokio::select! {
+            message = inbound.message() => match message?.and_then(|message| message.message) {
+                Some(FromWorker::Credit(credit)) => add_credit(&engine, session, generation, &credit)?,
+                Some(FromWorker::Hello(_)) => return Err(Error::Protocol("hello comes once").into()),
+                None => return Ok(()),
+            },
+            // None: a newer stream took this one's place.
+            pushed = tasks.recv() => {
+                let Some(pushed) = pushed else { return Ok(()) };
+                if send_leases(&engine, sender, pushed).await.is_err() {
+                    return Ok(());
+                }
+                quiet_until = Instant::now() + KEEP_ALIVE;
+            }
+            () = tokio::time::sleep_until(quiet_until) => {
+                if send(sender, ToWorker::KeepAlive(v1::KeepAlive {})).await.is_err() {
+                    return Ok(());
+                }
+                quiet_until = Instant::now() + KEEP_ALIVE;
+            }
+            after = lifetime.over() => {
+                // From here on nothing is pushed that the worker might leave unread.
+                drop(attached);
+                return drain(&engine, sender, inbound, tasks, after).await;
+            }
+        }
+    }
+}
+
+/// Asks the worker to go elsewhere, hands out what was claimed before, and waits for it to close.
+async fn drain(
+    engine: &Engine,
+    sender: &Sender,
+    mut inbound: Streaming<v1::ClaimTaskRequest>,
+    mut tasks: mpsc::UnboundedReceiver<ClaimPush>,
+    after: Duration,
+) -> Result<(), Status> {
+    while let Ok(pushed) = tasks.try_recv() {
+        if send_leases(engine, sender, pushed).await.is_err() {
+            return Ok(());
+        }
+    }
+    let notice = v1::Drain {
+        reconnect_after: Some(duration_to_wire(after)),
+    };
+    if send(sender, ToWorker::Drain(notice)).await.is_err() {
+        return Ok(());
+    }
+    let closed = async { while let Ok(Some(_)) = inbound.message().await {} };
+    let _ = tokio::time::timeout(DRAIN_GRACE, closed).await;
+    Ok(())
+}
+
+fn add_credit(
+    engine: &Engine,
+    session: SessionId,
+    generation: Generation,
+    credit: &v1::Credit,
+) -> Result<(), Error> {
+    match u32::try_from(credit.tasks) {
+        Ok(tasks @ 1..=10_000) => {
+            engine.add_credit(session, generation, tasks);
+            Ok(())
+        }
+        _ => Err(Error::invalid("credit.tasks", "must be 1 to 10000")),
+    }
+}
+
+async fn introduce(engine: &Engine, hello: v1::WorkerHello) -> Result<Opened, Error> {
+    let resume = if hello.session_id.is_empty() {
+        None
+    } else {
+        let invalid = |_| Error::invalid("hello.session_id", "must be a session's id, or empty");
+        Some(SessionId(Uuid::try_parse(&hello.session_id).map_err(invalid)?))
+    };
+    let held: HashSet<_> = hello
+        .held
+        .iter()
+        .filter_map(|lease| lease_key(&lease.task_id, lease.lease_token))
+        .collect();
+    let profile = profile(hello)?;
+    engine.open_claim(resume, &profile, &held).await
+}
+
+fn profile(hello: v1::WorkerHello) -> Result<WorkerProfile, Error> {
+    let count = |found: usize, range: std::ops::RangeInclusive<usize>, field: &str| {
+        if range.contains(&found) {
+            Ok(())
+        } else {
+            Err(Violation::new(
+                field,
+                format!("must be {} to {}, are {found}", range.start(), range.end()),
+            ))
+        }
+    };
+    check_text(&hello.name, limits::LINE_CHARS, "hello.name")?;
+    check_text(&hello.incarnation, limits::KEY_CHARS, "hello.incarnation")?;
+    for (text, field) in [
+        (&hello.name, "hello.name"),
+        (&hello.incarnation, "hello.incarnation"),
+    ] {
+        if text.is_empty() {
+            return Err(Error::invalid(field, "must not be empty"));
+        }
+    }
+    count(
+        hello.task_types.len(),
+        1..=limits::WORKER_TASK_TYPES,
+        "hello.task_types",
+    )?;
+    count(hello.queues.len(), 0..=limits::WORKER_QUEUES, "hello.queues")?;
+    check_labels(hello.labels.iter(), "hello.labels")?;
+    if !(1..=limits::WORKER_SLOTS).contains(&hello.slots) {
+        return Err(Error::invalid(
+            "hello.slots",
+            format!("must be 1 to {}", limits::WORKER_SLOTS),
+        ));
+    }
+    let mut task_types = hello
+        .task_types
+        .iter()
+        .map(|name| TaskType::parse(name, "hello.task_types"))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut queues = hello
+        .queues
+        .iter()
+        .map(|name| QueueName::parse_or_default(name, "hello.queues"))
+        .collect::<Result<Vec<_>, _>>()?;
+    if queues.is_empty() {
+        queues.push(QueueName::parse_or_default("", "hello.queues")?);
+    }
+    task_types.sort_unstable();
+    task_types.dedup();
+    queues.sort_unstable();
+    queues.dedup();
+    Ok(WorkerProfile {
+        name: hello.name,
+        incarnation: hello.incarnation,
+        task_types,
+        queues,
+        labels: hello.labels.into_iter().collect(),
+        slots: hello.slots,
+    })
+}
+
+/// The worker closed its side.
+struct WorkerGone;
+
+async fn send(sender: &Sender, message: ToWorker) -> Result<(), WorkerGone> {
+    sender
+        .send(Ok(v1::ClaimTaskResponse {
+            message: Some(message),
+        }))
+        .await
+        .map_err(|_| WorkerGone)
+}
+
+/// Sends leases in messages that fit.
+async fn send_leases(engine: &Engine, sender: &Sender, pushed: ClaimPush) -> Result<(), WorkerGone> {
+    let mut tasks = Vec::with_capacity(pushed.len());
+    let mut bytes = 0;
+    for claimed in pushed {
+        if bytes > MESSAGE_BYTES {
+            let tasks = std::mem::take(&mut tasks);
+            send(sender, ToWorker::Leases(v1::LeaseBatch { tasks })).await?;
+            bytes = 0;
+        }
+        bytes += claimed.payload.len();
+        tasks.push(leased_task(engine, claimed));
+    }
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    send(sender, ToWorker::Leases(v1::LeaseBatch { tasks })).await
+}
+
+fn leased_task(engine: &Engine, claimed: ClaimedTask) -> v1::LeasedTask {
+    let ClaimedTask {
+        lease,
+        payload,
+        traceparent,
+        ..
+    } = claimed;
+    // A lane that a session takes from was looked up when the session opened.
+    let (queue, task_type) = engine
+        .lane_name(lease.lane)
+        .map(|(queue, task_type)| (queue.to_string(), task_type.to_string()))
+        .unwrap_or_default();
+    v1::LeasedTask {
+        task_id: lease.key.task.to_string(),
+        lease_token: i64::from(lease.key.no.0),
+        task_type,
+        queue,
+        payload_json: payload.into_bytes().into(),
+        attempt: i32::from(lease.attempt),
+        max_attempts: i32::from(lease.max_attempts),
+        run_timeout: lease.run_timeout.map(duration_to_wire),
+        traceparent: traceparent.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,133 @@
+//! QueueService: what waits, and whether it may start.
+
+use tasklease_proto::{
+    convert::timestamp_from_micros,
+    v1::{self, queue_service_server::QueueService},
+};
+use tonic::{Request, Response, Status};
+
+use super::{Api, page};
+use crate::{
+    domain::{error::Error, name::QueueName},
+    store::{LaneStats, QueueRecord},
+};
+
+/// Where counts of waiting tasks stop.
+const COUNT_LIMIT: i64 = 100_000;
+
+#[tonic::async_trait]
+impl QueueService for Api {
+    async fn list_queues(
+        &self,
+        request: Request<v1::ListQueuesRequest>,
+    ) -> Result<Response<v1::ListQueuesResponse>, Status> {
+        let request = request.into_inner();
+        let size = page::size(request.page_size).map_err(Error::from)?;
+        if !request.page_token.is_empty() {
+            QueueName::parse(&request.page_token, "page_token").map_err(Error::from)?;
+        }
+        // Queues are paged by name, so the last name is the token.
+        let mut queues = self
+            .engine
+            .db()
+            .list_queues(&request.page_token, size + 1)
+            .await
+            .map_err(Error::from)?;
+        let mut next_page_token = String::new();
+        if i64::try_from(queues.len()).is_ok_and(|n| n > size) {
+            queues.pop();
+            next_page_token = queues.last().map(|queue| queue.name.clone()).unwrap_or_default();
+        }
+        Ok(Response::new(v1::ListQueuesResponse {
+            queues: queues.into_iter().map(Into::into).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn get_queue_stats(
+        &self,
+        request: Request<v1::GetQueueStatsRequest>,
+    ) -> Result<Response<v1::GetQueueStatsResponse>, Status> {
+        let queue = request.into_inner().queue;
+        let queue = if queue.is_empty() {
+            None
+        } else {
+            Some(parse(&queue)?)
+        };
+        let stats = self
+            .engine
+            .db()
+            .queue_stats(queue.as_ref(), COUNT_LIMIT)
+            .await
+            .map_err(Error::from)?;
+        Ok(Response::new(v1::GetQueueStatsResponse {
+            stats: stats.into_iter().map(Into::into).collect(),
+        }))
+    }
+
+    async fn pause_queue(
+        &self,
+        request: Request<v1::PauseQueueRequest>,
+    ) -> Result<Response<v1::PauseQueueResponse>, Status> {
+        let queue = parse(&request.into_inner().queue)?;
+        let queue = self
+            .engine
+            .db()
+            .set_paused(&queue, true)
+            .await
+            .map_err(Error::from)?;
+        Ok(Response::new(v1::PauseQueueResponse {
+            queue: Some(queue.into()),
+        }))
+    }
+
+    async fn resume_queue(
+        &self,
+        request: Request<v1::ResumeQueueRequest>,
+    ) -> Result<Response<v1::ResumeQueueResponse>, Status> {
+        let queue = parse(&request.into_inner().queue)?;
+        let queue = self
+            .engine
+            .db()
+            .set_paused(&queue, false)
+            .await
+            .map_err(Error::from)?;
+        Ok(Response::new(v1::ResumeQueueResponse {
+            queue: Some(queue.into()),
+        }))
+    }
+}
+
+fn parse(name: &str) -> Result<QueueName, Error> {
+    QueueName::parse(name, "queue").map_err(Error::from)
+}
+
+impl From<QueueRecord> for v1::Queue {
+    fn from(queue: QueueRecord) -> Self {
+        Self {
+            namespace: queue.namespace,
+            name: queue.name,
+            paused: queue.paused,
+            create_time: Some(timestamp_from_micros(queue.created_us)),
+        }
+    }
+}
+
+impl From<LaneStats> for v1::TaskTypeStats {
+    fn from(stats: LaneStats) -> Self {
+        Self {
+            exact: stats.pending < COUNT_LIMIT && stats.scheduled < COUNT_LIMIT,
+            queue: stats.queue,
+            task_type: stats.task_type,
+            workers: stats.workers,
+            scheduled: stats.scheduled,
+            blocked: 0,
+            pending: stats.pending,
+            running: stats.running,
+            succeeded: stats.succeeded,
+            failed: stats.failed,
+            cancelled: stats.cancelled,
+            paused: stats.paused,
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! Checks what clients submit; nothing invalid goes further than this.
+
+use std::time::{Duration, SystemTime};
+
+use tasklease_proto::{
+    convert::{duration_from_wire, micros_from_system, micros_from_timestamp},
+    json,
+    v1::{self, task_spec::Input},
+};
+use uuid::Uuid;
+
+use crate::domain::{
+    backoff::Backoff,
+    error::Violation,
+    ids::TaskId,
+    limits,
+    name::{QueueName, TaskType, check_labels, check_text},
+    new_task::{NewTask, Start, TaskOptions},
+};
+
+/// What a check needs to know beside the spec.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SpecRules {
+    /// Bound of a payload as JSON text, in bytes.
+    pub(super) payload_bytes: usize,
+    /// The scheduler's clock; only decides whether a client's own id is plausible.
+    pub(super) now: SystemTime,
+}
+
+/// Checks a spec; violations name fields relative to it.
+pub(super) fn check(spec: v1::TaskSpec, rules: SpecRules) -> Result<NewTask, Vec<Violation>> {
+    let mut violations = Vec::new();
+    let mut keep = |violation: Violation| violations.push(violation);
+    let id = take(task_id(&spec.task_id, rules.now), &mut keep);
+    let task_type = take(TaskType::parse(&spec.task_type, "task_type"), &mut keep);
+    let queue = take(QueueName::parse_or_default(&spec.queue, "queue"), &mut keep);
+    let payload = take(payload(spec.input, rules.payload_bytes), &mut keep);
+    let priority = take(
+        in_range(spec.priority, -limits::PRIORITY..=limits::PRIORITY, "priority"),
+        &mut keep,
+    );
+    let start = take(start(spec.delay.as_ref(), spec.start_time.as_ref()), &mut keep);
+    let max_attempts = take(max_attempts(spec.max_attempts), &mut keep);
+    let backoff = take(backoff(spec.retry_policy.as_ref()), &mut keep);
+    let run_timeout = take(wait(spec.run_timeout.as_ref(), "run_timeout"), &mut keep);
+    let parent = take(optional_id(&spec.parent_id, "parent_id"), &mut keep);
+    take(check_text(&spec.title, limits::LINE_CHARS, "title"), &mut keep);
+    take(
+        check_text(&spec.description, limits::TEXT_CHARS, "description"),
+        &mut keep,
+    );
+    take(check_text(&spec.owner, limits::LINE_CHARS, "owner"), &mut keep);
+    take(
+        check_text(&spec.traceparent, limits::LINE_CHARS, "traceparent"),
+        &mut keep,
+    );
+    take(check_labels(spec.labels.iter(), "labels"), &mut keep);
+    let checked = (
+        id,
+        task_type,
+        queue,
+        payload,
+        priority,
+        start,
+        max_attempts,
+        backoff,
+        run_timeout,
+        parent,
+    );
+    let (
+        Some(id),
+        Some(task_type),
+        Some(queue),
+        Some(payload),
+        Some(priority),
+        Some(start),
+        Some(max_attempts),
+        Some(backoff),
+        Some(run_timeout),
+        Some(parent),
+    ) = checked
+    else {
+        return Err(violations);
+    };
+    if !violations.is_empty() {
+        return Err(violations);
+    }
+    Ok(NewTask {
+        id,
+        task_type,
+        queue,
+        payload,
+        priority,
+        start,
+        max_attempts,
+        options: TaskOptions {
+            title: set(spec.title),
+            description: set(spec.description),
+            owner: set(spec.owner),
+            labels: spec.labels.into_iter().collect(),
+            parent,
+            retry_of: None,
+            backoff,
+            run_timeout: run_timeout.filter(|limit| !limit.is_zero()),
+            traceparent: set(spec.traceparent),
+        },
+    })
+}
+
+fn take<T>(result: Result<T, Violation>, keep: &mut impl FnMut(Violation)) -> Option<T> {
+    result.map_err(keep).ok()
+}
+
+fn set(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn task_id(text: &str, now: SystemTime) -> Result<TaskId, Violation> {
+    let violation = |problem| Violation::new("task_id", problem);
+    if text.is_empty() {
+        return Ok(TaskId(Uuid::now_v7()));
+    }
+    let id = Uuid::try_parse(text).map_err(|_| violation("must be a UUID"))?;
+    let (seconds, _) = id
+        .get_timestamp()
+        .filter(|_| id.get_version_num() == 7)
+        .map(|time| time.to_unix())
+        .ok_or_else(|| violation("must be a UUID of version 7"))?;
+    let now = micros_from_system(now) / 1_000_000;
+    let skew = i64::try_from(seconds).unwrap_or(i64::MAX).abs_diff(now);
+    if skew > limits::ID_CLOCK_SKEW.as_secs() {
+        return Err(violation("must be a UUID of version 7 made within a day of now"));
+    }
+    Ok(TaskId(id))
+}
+
+/// Reads an id that may be left out.
+fn optional_id(text: &str, field: &str) -> Result<Option<TaskId>, Violation> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    parse_id(text, field).map(Some)
+}
+
+/// Reads a task's id.
+pub(super) fn parse_id(text: &str, field: &str) -> Result<TaskId, Violation> {
+    Uuid::try_parse(text).map(TaskId).map_err(|_| {
+        Violation::new(
+            field,
+            "must be a task's id, a UUID such as 0192d5a0-7c3e-7b1a-8000-1a2b3c4d5e6f",
+        )
+    })
+}
+
+fn payload(input: Option<Input>, longest: usize) -> Result<String, Violation> {
+    let (field, text) = match input {
+        None => return Ok("{}".to_owned()),
+        Some(Input::Payload(object)) => (
+            "payload",
+            json::struct_to_json(&object).map_err(|error| Violation::new("payload", error.to_string()))?,
+        ),
+        Some(Input::PayloadJson(bytes)) => (
+            "payload_json",
+            json::check_object(&bytes)
+                .map_err(|error| Violation::new("payload_json", error.to_string()))?
+                .to_owned(),
+        ),
+    };
+    if text.len() > longest {
+        return Err(Violation::new(
+            field,
+            format!(
+                "must be at most {longest} bytes as JSON text, has {}; store large data elsewhere",
+                text.len()
+            ),
+        ));
+    }
+    Ok(text)
+}
+
+fn in_range(number: i32, range: std::ops::RangeInclusive<i32>, field: &str) -> Result<i16, Violation> {
+    i16::try_from(number)
+        .ok()
+        .filter(|_| range.contains(&number))
+        .ok_or_else(|| {
+            Violation::new(
+                field,
+                format!("must be {} to {}, is {number}", range.start(), range.end()),
+            )
+        })
+}
+
+fn max_attempts(number: i32) -> Result<i16, Violation> {
+    if number == 0 {
+        Ok(limits::DEFAULT_ATTEMPTS)
+    } else {
+        in_range(number, 1..=limits::ATTEMPTS, "max_attempts")
+    }
+}
+
+/// Reads a duration of at most [`limits::LONGEST_WAIT`].
+pub(super) fn wait(wire: Option<&prost_types::Duration>, field: &str) -> Result<Option<Duration>, Violation> {
+    let Some(wire) = wire else { return Ok(None) };
+    duration_from_wire(wire)
+        .filter(|duration| *duration <= limits::LONGEST_WAIT)
+        .map(Some)
+        .ok_or_else(|| Violation::new(field, "must be 0 to 366 days"))
+}
+
+fn start(
+    delay: Option<&prost_types::Duration>,
+    time: Option<&prost_types::Timestamp>,
+) -> Result<Start, Violation> {
+    match (wait(delay, "delay")?, time) {
+        (Some(_), Some(_)) => Err(Violation::new(
+            "start_time",
+            "must not be set together with delay",
+        )),
+        (Some(delay), None) if !delay.is_zero() => Ok(Start::After(delay)),
+        (_, Some(time)) => micros_from_timestamp(time)
+            // Year 9999, the end of wire timestamps.
+            .filter(|us| (0..=253_402_300_799_000_000).contains(us))
+            .map(Start::At)
+            .ok_or_else(|| Violation::new("start_time", "must be a time from 1970 to 9999")),
+        _ => Ok(Start::Now),
+    }
+}
+
+fn backoff(policy: Option<&v1::RetryPolicy>) -> Result<Option<Backoff>, Violation> {
+    let Some(policy) = policy else { return Ok(None) };
+    let default = Backoff::default();
+    let initial =
+        wait(policy.initial_backoff.as_ref(), "retry_policy.initial_backoff")?.unwrap_or(default.initial);
+    let longest = wait(policy.max_backoff.as_ref(), "retry_policy.max_backoff")?
+        .unwrap_or(default.longest.max(initial));
+    if longest < initial {
+        return Err(Violation::new(
+            "retry_policy.max_backoff",
+            "must not be less than initial_backoff",
+        ));
+    }
+    Ok(Some(Backoff { initial, longest }))
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::{Duration as WireDuration, Struct, Timestamp, Value, value::Kind};
+
+    use super::*;
+
+    fn rules() -> SpecRules {
+        SpecRules {
+            payload_bytes: 64,
+            now: SystemTime::now(),
+        }
+    }
+
+    fn spec() -> v1::TaskSpec {
+        v1::TaskSpec {
+            task_type: "t".into(),
+            ..Default::default()
+        }
+    }
+
+    fn fields(spec: v1::TaskSpec) -> Vec<String> {
+        check(spec, rules())
+            .expect_err("must be refused")
+            .into_iter()
+            .map(|v| v.field)
+            .collect()
+    }
+
+    fn seconds(seconds: i64) -> Option<WireDuration> {
+        Some(WireDuration { seconds, nanos: 0 })
+    }
+
+    #[test]
+    fn what_is_left_out_gets_its_default() {
+        let task = check(spec(), rules()).expect("valid");
+        assert_eq!(
+            (
+                task.queue.as_str(),
+                task.payload.as_str(),
+                task.max_attempts,
+                task.start
+            ),
+            ("default", "{}", 5, Start::Now)
+        );
+        assert_eq!(task.options, TaskOptions::default());
+        assert_eq!(task.id.0.get_version_num(), 7);
+    }
+
+    #[test]
+    fn every_broken_rule_is_named_in_one_answer() {
+        let broken = v1::TaskSpec {
+            task_type: String::new(),
+            queue: "no spaces".into(),
+            priority: 101,
+            max_attempts: -1,
+            title: "x".repeat(201),
+            owner: "a\0".into(),
+            delay: seconds(-1),
+            run_timeout: seconds(i64::MAX),
+            parent_id: "nonsense".into(),
+            labels: [(" ".to_owned(), "v".to_owned())].into(),
+            ..Default::default()
+        };
+        let mut named = fields(broken);
+        named.sort();
+        assert_eq!(
+            named,
+            [
+                "delay",
+                "labels",
+                "max_attempts",
+                "owner",
+                "parent_id",
+                "priority",
+                "queue",
+                "run_timeout",
+                "task_type",
+                "title"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_payload_that_cannot_be_stored_is_refused() {
+        let object = |value| Struct {
+            fields: [("k".to_owned(), Value { kind: Some(value) })].into(),
+        };
+        for (input, field) in [
+            (Input::Payload(object(Kind::NumberValue(f64::NAN))), "payload"),
+            (Input::Payload(object(Kind::StringValue("\0".into()))), "payload"),
+            (
+                Input::Payload(object(Kind::StringValue("x".repeat(64)))),
+                "payload",
+            ),
+            (Input::PayloadJson("[]".into()), "payload_json"),
+            (Input::PayloadJson("{".into()), "payload_json"),
+            (Input::PayloadJson(vec![0x7b, 0xff, 0x7d].into()), "payload_json"),
+        ] {
+            assert_eq!(
+                fields(v1::TaskSpec {
+                    input: Some(input),
+                    ..spec()
+                }),
+                [field]
+            );
+        }
+    }
+
+    #[test]
+    fn a_clients_own_id_must_be_recent_and_of_version_7() {
+        let old = Uuid::from_u128((1_000_000_000_000_u128 << 80) | (7 << 76) | (2 << 62));
+        for id in ["x", &Uuid::new_v4().to_string(), &old.to_string()] {
+            assert_eq!(
+                fields(v1::TaskSpec {
+                    task_id: id.to_owned(),
+                    ..spec()
+                }),
+                ["task_id"]
+            );
+        }
+        let own = Uuid::now_v7();
+        let task = check(
+            v1::TaskSpec {
+                task_id: own.to_string(),
+                ..spec()
+            },
+            rules(),
+        )
+        .expect("valid");
+        assert_eq!(task.id, TaskId(own));
+    }
+
+    #[test]
+    fn a_start_is_a_delay_or_a_time() {
+        let time = |seconds| Some(Timestamp { seconds, nanos: 0 });
+        assert_eq!(
+            fields(v1::TaskSpec {
+                delay: seconds(1),
+                start_time: time(1),
+                ..spec()
+            }),
+            ["start_time"]
+        );
+        assert_eq!(
+            fields(v1::TaskSpec {
+                start_time: time(i64::MAX),
+                ..spec()
+            }),
+            ["start_time"]
+        );
+        let task = check(
+            v1::TaskSpec {
+                delay: seconds(3),
+                ..spec()
+            },
+            rules(),
+        )
+        .expect("valid");
+        assert_eq!(task.start, Start::After(Duration::from_secs(3)));
+        let task = check(
+            v1::TaskSpec {
+                start_time: time(12),
+                ..spec()
+            },
+            rules(),
+        )
+        .expect("valid");
+        assert_eq!(task.start, Start::At(12_000_000));
+    }
+
+    #[test]
+    fn a_back_off_grows_at_most_to_its_bound() {
+        let policy = |initial, longest| {
+            Some(v1::RetryPolicy {
+                initial_backoff: seconds(initial),
+                max_backoff: longest,
+            })
+        };
+        assert_eq!(
+            fields(v1::TaskSpec {
+                retry_policy: policy(5, seconds(1)),
+                ..spec()
+            }),
+            ["retry_policy.max_backoff"]
+        );
+        let task = check(
+            v1::TaskSpec {
+                retry_policy: policy(5, None),
+                ..spec()
+            },
+            rules(),
+        )
+        .expect("valid");
+        assert_eq!(
+            task.options.backoff.map(|b| b.initial),
+            Some(Duration::from_secs(5))
+        );
+    }
+}

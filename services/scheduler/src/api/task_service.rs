@@ -1,0 +1,311 @@
+//! TaskService: submitting, reading and steering tasks.
+
+use std::{collections::HashSet, time::SystemTime};
+
+use tasklease_proto::v1::{self, task_service_server::TaskService};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::{
+    Api, page,
+    spec::{self, SpecRules},
+    watch::{self, WatchStream},
+};
+use crate::{
+    domain::{
+        error::{Error, Violation},
+        ids::TaskId,
+        limits,
+        name::{QueueName, TaskType, check_text},
+        new_task::{NewTask, TaskOptions},
+        state::TaskState,
+        task::TaskRecord,
+    },
+    store::{Detail, ListFilter, ListSource},
+};
+
+/// Ended runs that GetTask shows.
+const RUNS: i64 = 100;
+
+/// Ids that one page of a filtered list looks at before it ends early.
+const LOOKED_AT: i64 = 10_000;
+
+#[tonic::async_trait]
+impl TaskService for Api {
+    type WatchTaskStream = WatchStream;
+
+    async fn submit_task(
+        &self,
+        request: Request<v1::SubmitTaskRequest>,
+    ) -> Result<Response<v1::SubmitTaskResponse>, Status> {
+        let spec = request
+            .into_inner()
+            .task
+            .ok_or_else(|| Error::invalid("task", "must be set"))?;
+        let task = spec::check(spec, self.rules())
+            .map_err(|violations| Error::Invalid(within("task", violations)))?;
+        let id = task.id;
+        self.engine.submit(vec![task]).await?;
+        Ok(Response::new(v1::SubmitTaskResponse {
+            task: Some(self.read(id, Detail::Summary).await?.into()),
+        }))
+    }
+
+    async fn submit_tasks(
+        &self,
+        request: Request<v1::SubmitTasksRequest>,
+    ) -> Result<Response<v1::SubmitTasksResponse>, Status> {
+        let tasks = check_batch(request.into_inner().tasks, self.rules())?;
+        let task_ids = tasks.iter().map(|task| task.id.to_string()).collect();
+        self.engine.submit(tasks).await?;
+        Ok(Response::new(v1::SubmitTasksResponse { task_ids }))
+    }
+
+    async fn get_task(
+        &self,
+        request: Request<v1::GetTaskRequest>,
+    ) -> Result<Response<v1::GetTaskResponse>, Status> {
+        let id = task_id(&request.into_inner().task_id)?;
+        let task = self.read(id, Detail::Full).await?;
+        let runs = self.engine.db().read_runs(id, RUNS).await.map_err(Error::from)?;
+        Ok(Response::new(v1::GetTaskResponse {
+            task: Some(task.into()),
+            runs: runs.into_iter().map(Into::into).collect(),
+        }))
+    }
+
+    async fn list_tasks(
+        &self,
+        request: Request<v1::ListTasksRequest>,
+    ) -> Result<Response<v1::ListTasksResponse>, Status> {
+        Ok(Response::new(self.list(request.into_inner()).await?))
+    }
+
+    async fn watch_task(
+        &self,
+        request: Request<v1::WatchTaskRequest>,
+    ) -> Result<Response<Self::WatchTaskStream>, Status> {
+        let request = request.into_inner();
+        Ok(Response::new(
+            watch::open(self, task_id(&request.task_id)?, &request.cursor).await?,
+        ))
+    }
+
+    async fn cancel_task(
+        &self,
+        request: Request<v1::CancelTaskRequest>,
+    ) -> Result<Response<v1::CancelTaskResponse>, Status> {
+        let request = request.into_inner();
+        let id = task_id(&request.task_id)?;
+        check_text(&request.reason, limits::MESSAGE_CHARS, "reason").map_err(Error::from)?;
+        let grace = spec::wait(request.grace.as_ref(), "grace").map_err(Error::from)?;
+        let grace = grace.unwrap_or(limits::DEFAULT_GRACE);
+        if grace > limits::LONGEST_GRACE {
+            return Err(Error::invalid("grace", "must be at most 1 h").into());
+        }
+        let task = self.engine.cancel(id, &request.reason, grace).await?;
+        Ok(Response::new(v1::CancelTaskResponse {
+            task: Some(task.into()),
+        }))
+    }
+
+    async fn retry_task(
+        &self,
+        request: Request<v1::RetryTaskRequest>,
+    ) -> Result<Response<v1::RetryTaskResponse>, Status> {
+        let id = task_id(&request.into_inner().task_id)?;
+        let old = self.read(id, Detail::Full).await?;
+        let new = repeat(old)?;
+        let id = new.id;
+        self.engine.submit(vec![new]).await?;
+        Ok(Response::new(v1::RetryTaskResponse {
+            task: Some(self.read(id, Detail::Summary).await?.into()),
+        }))
+    }
+
+    async fn delete_task(
+        &self,
+        request: Request<v1::DeleteTaskRequest>,
+    ) -> Result<Response<v1::DeleteTaskResponse>, Status> {
+        let id = task_id(&request.into_inner().task_id)?;
+        if !self.engine.db().delete_task(id).await.map_err(Error::from)? {
+            let state = self.read(id, Detail::Summary).await?.state;
+            return Err(Error::WrongState {
+                task: id,
+                state,
+                needs: "only a finished task can be deleted",
+            }
+            .into());
+        }
+        Ok(Response::new(v1::DeleteTaskResponse {}))
+    }
+}
+
+impl Api {
+    fn rules(&self) -> SpecRules {
+        SpecRules {
+            payload_bytes: self.limits.payload_bytes,
+            now: SystemTime::now(),
+        }
+    }
+
+    async fn read(&self, id: TaskId, detail: Detail) -> Result<TaskRecord, Error> {
+        self.engine
+            .db()
+            .read_task(id, detail)
+            .await?
+            .ok_or(Error::TaskNotFound(id))
+    }
+
+    async fn list(&self, request: v1::ListTasksRequest) -> Result<v1::ListTasksResponse, Error> {
+        let db = self.engine.db();
+        let size = page::size(request.page_size)?;
+        let states = states(&request.states)?;
+        let filters = (&states, &request.task_type, &request.queue);
+        let below = page::start(&request.page_token, filters)?.unwrap_or(Uuid::max());
+        let queue = optional(&request.queue, |name| QueueName::parse(name, "queue"))?;
+        let task_type = optional(&request.task_type, |name| TaskType::parse(name, "task_type"))?;
+        let lanes = match (&queue, &task_type) {
+            (None, None) => None,
+            (queue, task_type) => Some(db.find_lanes(queue.as_ref(), task_type.as_ref()).await?),
+        };
+        let source = match states[..] {
+            [TaskState::Failed] => ListSource::Failed,
+            [TaskState::Running] => ListSource::Leased,
+            _ => ListSource::Newest,
+        };
+        let unfiltered = states.is_empty() && lanes.is_none();
+        let mut filter = ListFilter {
+            source,
+            below: TaskId(below),
+            lanes,
+        };
+        let mut tasks: Vec<TaskRecord> = Vec::new();
+        let mut looked_at = 0;
+        // One more than the page tells whether there is another.
+        let wanted = usize::try_from(size).unwrap_or(0) + 1;
+        let mut more = true;
+        while more && tasks.len() < wanted && looked_at < LOOKED_AT {
+            let step = if unfiltered { size + 1 } else { 1_000 };
+            let ids = db.list_ids(&filter, step).await?;
+            looked_at += step;
+            more = i64::try_from(ids.len()).unwrap_or(0) == step;
+            if let Some((last, _)) = ids.last() {
+                filter.below = *last;
+            }
+            let ids: Vec<TaskId> = ids
+                .into_iter()
+                .filter(|(_, wanted)| *wanted)
+                .map(|(id, _)| id)
+                .collect();
+            let read = db.read_tasks(&ids, Detail::Summary).await?;
+            tasks.extend(
+                read.into_iter()
+                    .filter(|task| states.is_empty() || states.contains(&task.state)),
+            );
+        }
+        let next = if tasks.len() >= wanted {
+            tasks.truncate(wanted - 1);
+            tasks.last().map(|task| task.id)
+        } else {
+            more.then_some(filter.below)
+        };
+        Ok(v1::ListTasksResponse {
+            tasks: tasks.into_iter().map(Into::into).collect(),
+            next_page_token: next.map(|id| page::token(id.0, filters)).unwrap_or_default(),
+        })
+    }
+}
+
+fn task_id(text: &str) -> Result<TaskId, Error> {
+    spec::parse_id(text, "task_id").map_err(Error::from)
+}
+
+fn within(parent: &str, violations: Vec<Violation>) -> Vec<Violation> {
+    violations
+        .into_iter()
+        .map(|violation| violation.within(parent))
+        .collect()
+}
+
+fn optional<T>(text: &str, parse: impl Fn(&str) -> Result<T, Violation>) -> Result<Option<T>, Violation> {
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        parse(text).map(Some)
+    }
+}
+
+fn states(wire: &[i32]) -> Result<Vec<TaskState>, Violation> {
+    let mut states: Vec<TaskState> = wire
+        .iter()
+        .filter(|number| **number != 0)
+        .map(|number| {
+            TaskState::from_number(*number)
+                .ok_or_else(|| Violation::new("states", format!("{number} is not a state")))
+        })
+        .collect::<Result<_, _>>()?;
+    states.sort_unstable();
+    states.dedup();
+    Ok(states)
+}
+
+fn check_batch(specs: Vec<v1::TaskSpec>, rules: SpecRules) -> Result<Vec<NewTask>, Error> {
+    if specs.is_empty() || specs.len() > limits::BATCH_TASKS {
+        let problem = format!("must be 1 to {} tasks, are {}", limits::BATCH_TASKS, specs.len());
+        return Err(Error::invalid("tasks", problem));
+    }
+    let mut tasks = Vec::with_capacity(specs.len());
+    let mut violations = Vec::new();
+    let mut ids = HashSet::with_capacity(specs.len());
+    for (index, spec) in specs.into_iter().enumerate() {
+        let parent = format!("tasks[{index}]");
+        match spec::check(spec, rules) {
+            Ok(task) if !ids.insert(task.id) => {
+                violations.push(Violation::new("task_id", "is used twice in this request").within(&parent));
+            }
+            Ok(task) => tasks.push(task),
+            Err(broken) => violations.extend(within(&parent, broken)),
+        }
+    }
+    if violations.is_empty() {
+        Ok(tasks)
+    } else {
+        Err(Error::Invalid(violations))
+    }
+}
+
+/// The same work as a task that ended without success, as a new task.
+fn repeat(old: TaskRecord) -> Result<NewTask, Error> {
+    if !matches!(old.state, TaskState::Failed | TaskState::Cancelled) {
+        return Err(Error::WrongState {
+            task: old.id,
+            state: old.state,
+            needs: "only a failed or cancelled task can be retried",
+        });
+    }
+    let number = |n: i32| i16::try_from(n).map_err(|_| Error::Internal);
+    Ok(NewTask {
+        id: TaskId(Uuid::now_v7()),
+        task_type: TaskType::parse(&old.task_type, "task_type")?,
+        queue: QueueName::parse(&old.queue, "queue")?,
+        payload: old.payload.unwrap_or_else(|| "{}".into()),
+        priority: number(old.priority)?,
+        start: crate::domain::new_task::Start::Now,
+        max_attempts: number(old.max_attempts)?,
+        options: TaskOptions {
+            title: old.title,
+            description: old.description,
+            owner: old.owner,
+            labels: old
+                .labels
+                .and_then(|labels| serde_json::from_str(&labels).ok())
+                .unwrap_or_default(),
+            parent: old.parent,
+            retry_of: Some(old.id),
+            backoff: old.backoff,
+            run_timeout: old.run_timeout,
+            traceparent: old.traceparent,
+        },
+    })
+}

@@ -1,0 +1,214 @@
+//! The one place that wires everything together, and takes it apart again in order.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tasklease_lifecycle::Shutdown;
+use tasklease_proto::v1::{
+    queue_service_server::QueueServiceServer, task_service_server::TaskServiceServer,
+    worker_service_server::WorkerServiceServer,
+};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{service::Routes, transport::Server};
+use uuid::Uuid;
+
+use crate::{
+    api::{
+        Api, Streams,
+        layers::{DeadlineLayer, RepairLayer, RequestIdLayer},
+    },
+    config::Config,
+    domain::ids::ReplicaId,
+    engine::{Engine, EngineConfig},
+    health,
+    store::{Database, MigrateError, StoreError, migrate},
+};
+
+/// Why the scheduler could not start or run.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The schema could not be brought up to date.
+    #[error("cannot prepare the database: {0}")]
+    Migrate(#[from] MigrateError),
+    /// The database URL is wrong.
+    #[error("cannot use the database: {0}")]
+    Store(#[from] StoreError),
+    /// The address cannot be used.
+    #[error("cannot listen on {address}: {error}; choose another with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The server stopped by itself.
+    #[error("the server failed: {0}")]
+    Serve(#[from] tonic::transport::Error),
+    /// The descriptors of the contract cannot be served.
+    #[error("cannot serve reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Streams that one connection may have open. A worker needs two, a gateway one per watcher.
+const STREAMS_PER_CONNECTION: u32 = 1_000;
+/// HTTP/2 flow-control windows; the default of 64 KiB would stop a batch of tasks several times on its way.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+const HEADER_BYTES: u32 = 16 * 1024;
+/// How long to go on trying to reach the database at start.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A scheduler that listens, and has not begun to serve.
+pub struct App {
+    config: Config,
+    listener: TcpListener,
+    db: Database,
+}
+
+impl App {
+    /// Prepares the database and takes the address.
+    ///
+    /// # Errors
+    /// See [`AppError`].
+    pub async fn bind(config: Config) -> Result<Self, AppError> {
+        let database = config.database();
+        let db = Database::new(&database)?;
+        let version = migrate_patiently(&database).await?;
+        let address = config.listen;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| AppError::Listen { address, error })?;
+        tracing::info!(schema = version, "database is ready");
+        Ok(Self { config, listener, db })
+    }
+
+    /// The address that it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap_or(self.config.listen)
+    }
+
+    /// Serves until told to stop, then ends in order: health says so, streams are asked to leave, batches are flushed.
+    ///
+    /// # Errors
+    /// See [`AppError`].
+    pub async fn serve(self, shutdown: Shutdown) -> Result<(), AppError> {
+        let name = self
+            .config
+            .replica
+            .clone()
+            .unwrap_or_else(|| self.address().to_string());
+        // The engine outlives the streams: what they took must still be flushed.
+        let (engine_tasks, engine_stop) = (TaskTracker::new(), CancellationToken::new());
+        let engine = Engine::start(
+            EngineConfig {
+                db: self.db.clone(),
+                timing: self.config.timing(),
+                retention: self.config.retention(),
+                replica: ReplicaId(Uuid::new_v4()),
+                name: name.clone(),
+            },
+            &engine_tasks,
+            &engine_stop,
+        );
+        let age = Duration::from_secs(self.config.stream_age);
+        let streams = Streams::new(age, shutdown.soft().clone(), shutdown.hard().clone());
+        let api = Api::new(engine.clone(), self.config.limits(), streams.clone());
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let health = tokio::spawn(health::report(reporter, engine, shutdown.soft().clone()));
+        let routes = self.routes(&api)?.add_service(health_service);
+        tracing::info!(address = %self.address(), replica = name, "serving");
+        if !self.address().ip().is_loopback() {
+            tracing::warn!(
+                "listening beyond loopback, and there is no authentication yet: anybody can submit and claim"
+            );
+        }
+
+        let server = Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .http2_max_header_list_size(HEADER_BYTES)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(STREAMS_PER_CONNECTION)
+            .tcp_nodelay(true)
+            .layer(RequestIdLayer)
+            .layer(RepairLayer)
+            .layer(DeadlineLayer)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(
+                TcpListenerStream::new(self.listener),
+                shutdown.soft().clone().cancelled_owned(),
+            );
+        // A connection that does not close must not keep the process: hard wins.
+        let served = tokio::select! {
+            served = server => served.map_err(AppError::from),
+            () = shutdown.hard().cancelled() => Ok(()),
+        };
+        shutdown.trigger_soft();
+        let _ = shutdown.hard().run_until_cancelled(streams.ended()).await;
+        engine_stop.cancel();
+        engine_tasks.close();
+        if shutdown
+            .hard()
+            .run_until_cancelled(engine_tasks.wait())
+            .await
+            .is_none()
+        {
+            tracing::warn!("left before everything was flushed; workers will report again");
+        }
+        let _ = health.await;
+        tracing::info!("stopped");
+        served
+    }
+
+    fn routes(&self, api: &Api) -> Result<Routes, AppError> {
+        let bytes = self.config.limits().message_bytes;
+        let mut routes = Routes::new(
+            TaskServiceServer::new(api.clone())
+                .max_decoding_message_size(bytes)
+                .max_encoding_message_size(bytes),
+        )
+        .add_service(
+            WorkerServiceServer::new(api.clone())
+                .max_decoding_message_size(bytes)
+                .max_encoding_message_size(bytes),
+        )
+        .add_service(
+            QueueServiceServer::new(api.clone())
+                .max_decoding_message_size(bytes)
+                .max_encoding_message_size(bytes),
+        );
+        if self.config.reflection {
+            let builder = || {
+                tonic_reflection::server::Builder::configure()
+                    .register_encoded_file_descriptor_set(tasklease_proto::FILE_DESCRIPTOR_SET)
+                    .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                    .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            };
+            // Older clients only speak v1alpha.
+            routes = routes
+                .add_service(builder().build_v1()?)
+                .add_service(builder().build_v1alpha()?);
+        }
+        Ok(routes)
+    }
+}
+
+/// Waits for a database that is starting; refuses at once what waiting does not mend.
+async fn migrate_patiently(database: &crate::store::DatabaseConfig) -> Result<i32, MigrateError> {
+    let give_up = tokio::time::Instant::now() + DATABASE_PATIENCE;
+    loop {
+        match migrate(database).await {
+            Err(MigrateError::Store(error))
+                if error.is_transient() && tokio::time::Instant::now() < give_up =>
+            {
+                tracing::warn!(%error, "waiting for the database");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The decisions: what a valid task is, when it runs again, how a run ends.
+//!
+//! Pure. Nothing here knows the wire, the database, a clock or a source of randomness.
+
+pub mod backoff;
+pub mod error;
+pub mod ids;
+pub mod lease;
+pub mod limits;
+pub mod name;
+pub mod new_task;
+pub mod outcome;
+pub mod report;
+pub mod session;
+pub mod state;
+pub mod task;
+pub mod verdict;

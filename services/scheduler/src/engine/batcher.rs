@@ -1,0 +1,147 @@
+//! Self-clocked batching: a batch leaves when the one before it is done, never because a timer says so.
+//!
+//! Idle means no wait, load means large batches.
+
+use std::{future::Future, sync::Arc};
+
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How large a batch may become.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BatchLimit {
+    /// Most items that wait; senders beyond it wait for room.
+    pub queue: usize,
+    /// A batch is closed once its items weigh this much together.
+    pub weight: usize,
+    /// How many batches may be under way at once.
+    pub in_flight: usize,
+}
+
+/// Starts flushing what is sent; `weigh` gives each item's share of [`BatchLimit::weight`].
+///
+/// After `stop`, what was accepted is still flushed; then the channel closes.
+pub(super) fn start<T, F, Fut>(
+    limit: BatchLimit,
+    weigh: fn(&T) -> usize,
+    flush: F,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> mpsc::Sender<T>
+where
+    T: Send + 'static,
+    F: Fn(Vec<T>) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    let (sender, receiver) = mpsc::channel::<T>(limit.queue);
+    let receiver = Arc::new(Mutex::new(receiver));
+    for _ in 0..limit.in_flight {
+        let (receiver, flush, stop) = (receiver.clone(), flush.clone(), stop.clone());
+        tasks.spawn(async move {
+            while let Some(batch) = next_batch(&receiver, limit, weigh, &stop).await {
+                flush(batch).await;
+            }
+        });
+    }
+    sender
+}
+
+async fn next_batch<T>(
+    receiver: &Mutex<mpsc::Receiver<T>>,
+    limit: BatchLimit,
+    weigh: fn(&T) -> usize,
+    stop: &CancellationToken,
+) -> Option<Vec<T>> {
+    let mut receiver = receiver.lock().await;
+    let first = tokio::select! {
+        biased;
+        first = receiver.recv() => first?,
+        () = stop.cancelled() => {
+            receiver.close();
+            receiver.recv().await?
+        }
+    };
+    let mut weight = weigh(&first);
+    let mut batch = vec![first];
+    while weight < limit.weight {
+        let Ok(item) = receiver.try_recv() else { break };
+        weight += weigh(&item);
+        batch.push(item);
+    }
+    Some(batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::{Semaphore, mpsc};
+
+    use super::*;
+
+    const LIMIT: BatchLimit = BatchLimit {
+        queue: 100,
+        weight: 4,
+        in_flight: 1,
+    };
+
+    /// Sends batches out, and holds each flush until a permit is given.
+    fn gated(
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> (
+        mpsc::Sender<u32>,
+        mpsc::UnboundedReceiver<Vec<u32>>,
+        Arc<Semaphore>,
+    ) {
+        let gate = Arc::new(Semaphore::new(0));
+        let (seen, batches) = mpsc::unbounded_channel();
+        let flush_gate = gate.clone();
+        let sender = start(
+            LIMIT,
+            |_| 1,
+            move |batch| {
+                let (seen, gate) = (seen.clone(), flush_gate.clone());
+                async move {
+                    seen.send(batch).expect("the test listens");
+                    gate.acquire().await.expect("never closed").forget();
+                }
+            },
+            tasks,
+            stop.clone(),
+        );
+        (sender, batches, gate)
+    }
+
+    #[tokio::test]
+    async fn the_first_item_leaves_alone_and_what_comes_meanwhile_leaves_together() {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (sender, mut batches, gate) = gated(&tasks, &stop);
+        sender.send(0).await.expect("open");
+        assert_eq!(batches.recv().await, Some(vec![0]));
+        for item in 1..=6 {
+            sender.send(item).await.expect("open");
+        }
+        gate.add_permits(1);
+        assert_eq!(
+            batches.recv().await,
+            Some(vec![1, 2, 3, 4]),
+            "closed at its weight"
+        );
+        gate.add_permits(1);
+        assert_eq!(batches.recv().await, Some(vec![5, 6]));
+    }
+
+    #[tokio::test]
+    async fn what_was_accepted_before_a_stop_is_still_flushed() {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (sender, mut batches, gate) = gated(&tasks, &stop);
+        sender.send(0).await.expect("open");
+        assert_eq!(batches.recv().await, Some(vec![0]));
+        sender.send(1).await.expect("open");
+        stop.cancel();
+        gate.add_permits(2);
+        assert_eq!(batches.recv().await, Some(vec![1]));
+        tasks.close();
+        tasks.wait().await;
+        assert!(sender.send(2).await.is_err());
+    }
+}

@@ -1,0 +1,165 @@
+//! What this replica knows of a lane: who takes from it, whether tasks may wait in it, and where to begin to look.
+
+use std::collections::HashMap;
+
+use super::{Generation, session::Session};
+use crate::{
+    domain::ids::{LaneId, SessionId},
+    store::{Mark, Slots},
+};
+
+/// A lane that some session here takes from.
+pub(super) struct Lane {
+    members: Vec<SessionId>,
+    mark: Mark,
+    waiting: bool,
+    claiming: bool,
+    rings: u64,
+    turn: usize,
+}
+
+/// Credit set aside for one claim.
+pub struct Reservation {
+    /// The lane to claim from.
+    pub lane: LaneId,
+    /// Where to begin.
+    pub mark: Mark,
+    /// The session of each task, in order.
+    pub slots: Slots,
+    pub(super) shares: Vec<Share>,
+    rings: u64,
+}
+
+/// One session's part of a reservation.
+pub(super) struct Share {
+    pub(super) session: SessionId,
+    pub(super) generation: Generation,
+    pub(super) slots: u32,
+}
+
+impl Reservation {
+    /// The sessions it sets credit of aside.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.shares.iter().map(|share| share.session)
+    }
+}
+
+impl Default for Lane {
+    /// A lane nobody looked into yet may hold tasks from its start on.
+    fn default() -> Self {
+        Self {
+            members: Vec::new(),
+            mark: Mark::START,
+            waiting: true,
+            claiming: false,
+            rings: 0,
+            turn: 0,
+        }
+    }
+}
+
+impl Lane {
+    pub(super) fn join(&mut self, session: SessionId) {
+        if !self.members.contains(&session) {
+            self.members.push(session);
+        }
+    }
+
+    pub(super) fn leave(&mut self, session: SessionId) {
+        self.members.retain(|member| *member != session);
+    }
+
+    /// True if it can be forgotten. A claim that is under way must find its lane again, or a lane
+    /// that is joined meanwhile would be claimed twice at once.
+    pub(super) fn is_unused(&self) -> bool {
+        self.members.is_empty() && !self.claiming
+    }
+
+    pub(super) fn members(&self) -> impl Iterator<Item = &SessionId> {
+        self.members.iter()
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting
+    }
+
+    pub(super) fn wants_claim(&self) -> bool {
+        self.waiting && !self.claiming
+    }
+
+    /// Tasks may wait from `mark` on.
+    pub(super) fn ring(&mut self, mark: Mark) {
+        self.mark = self.mark.min(mark);
+        self.waiting = true;
+        self.rings += 1;
+    }
+
+    /// Deals slots out to members with credit, one each in turn, so that a few tasks spread over many workers.
+    pub(super) fn reserve(
+        &mut self,
+        id: LaneId,
+        sessions: &mut HashMap<SessionId, Session>,
+        most: usize,
+    ) -> Option<Reservation> {
+        let first = self.turn;
+        self.turn = self.turn.wrapping_add(1);
+        let count = self.members.len();
+        let mut open: Vec<(usize, u32)> = (0..count)
+            .map(|n| (first.wrapping_add(n)) % count)
+            .filter_map(|n| Some((n, sessions.get(&self.members[n])?.credit)))
+            .filter(|(_, credit)| *credit > 0)
+            .collect();
+        let mut slots = Vec::new();
+        let mut taken = vec![0_u32; count];
+        while !open.is_empty() && slots.len() < most {
+            for (member, credit) in &mut open {
+                if slots.len() == most {
+                    break;
+                }
+                slots.push(self.members[*member]);
+                taken[*member] += 1;
+                *credit -= 1;
+            }
+            open.retain(|(_, credit)| *credit > 0);
+        }
+        if slots.is_empty() {
+            return None;
+        }
+        let mut shares = Vec::new();
+        for (member, slots) in taken.into_iter().enumerate().filter(|(_, slots)| *slots > 0) {
+            let session = self.members[member];
+            if let Some(entry) = sessions.get_mut(&session)
+                && let Some(claim) = &entry.claim
+            {
+                entry.credit -= slots;
+                shares.push(Share {
+                    session,
+                    generation: claim.generation,
+                    slots,
+                });
+            }
+        }
+        self.claiming = true;
+        Some(Reservation {
+            lane: id,
+            mark: self.mark,
+            slots: Slots(slots),
+            shares,
+            rings: self.rings,
+        })
+    }
+
+    /// A claim came back with so many tasks. Fewer than asked for means that the lane is empty,
+    /// unless somebody rang meanwhile.
+    pub(super) fn claimed(&mut self, reservation: &Reservation, tasks: usize, last: Option<Mark>) {
+        self.claiming = false;
+        if self.rings == reservation.rings {
+            if let Some(last) = last {
+                self.mark = last;
+            }
+            if tasks < reservation.slots.0.len() {
+                self.waiting = false;
+            }
+        }
+    }
+}

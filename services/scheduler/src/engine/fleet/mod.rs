@@ -1,0 +1,384 @@
+//! The sessions whose streams end at this replica: their credit, and the leases they report on.
+//!
+//! Everything here is memory, and may be forgotten: leases are rows, and a session whose streams move to another
+//! replica is loaded there again. One lock guards it all; no call holds it across an await.
+
+mod lane;
+mod session;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
+
+use self::{
+    lane::Lane,
+    session::{Attachment, Session},
+};
+pub use self::{
+    lane::Reservation,
+    session::{Ended, Inherited, Judged, Overdue},
+};
+use crate::{
+    domain::{
+        ids::{LaneId, LeaseKey, SessionId},
+        lease::Lease,
+        limits,
+    },
+    store::{ClaimedTask, GrantKey, Mark, OpenCancel},
+};
+
+/// What the fleet pushes onto a worker's ClaimTask stream.
+pub type ClaimPush = Vec<ClaimedTask>;
+
+/// What the fleet pushes onto a worker's ReportProgress stream.
+#[derive(Debug)]
+pub enum ReportPush {
+    /// Leases whose code must stop.
+    Cancel(Vec<OpenCancel>),
+    /// Leases that are the session's no more.
+    Stale(Vec<LeaseKey>),
+    /// The session is over.
+    Ended(&'static str),
+}
+
+/// Distinguishes the streams that a session has one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Generation(u64);
+
+/// Pushes that may wait for a slow ReportProgress stream; those that do not fit are made again later.
+const REPORT_PUSHES: usize = 256;
+
+/// The sessions of this replica.
+#[derive(Default)]
+pub struct Fleet {
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    sessions: HashMap<SessionId, Session>,
+    lanes: HashMap<LaneId, Lane>,
+    paused: HashSet<LaneId>,
+    generations: u64,
+}
+
+impl Fleet {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there may be something to claim.
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Attaches a ClaimTask stream, in place of the one before; its credit starts at zero.
+    ///
+    /// `leases` are those that the database knows; what of them the worker does not `hold` was lost on its way.
+    pub(super) fn attach_claim(
+        &self,
+        id: SessionId,
+        worker: &str,
+        lanes: Vec<LaneId>,
+        leases: Vec<Lease>,
+        held: &HashSet<LeaseKey>,
+    ) -> (Generation, mpsc::UnboundedReceiver<ClaimPush>) {
+        let mut state = self.state();
+        let generation = state.next_generation();
+        for lane in &lanes {
+            state.lanes.entry(*lane).or_default().join(id);
+        }
+        let session = state.sessions.entry(id).or_insert_with(|| Session::new(worker));
+        // Open credit is bounded, and so is what can wait here.
+        let (sender, receiver) = mpsc::unbounded_channel();
+        session.claim = Some(Attachment { generation, sender });
+        session.credit = 0;
+        session.lanes = lanes;
+        for lease in leases {
+            let inherited = if held.contains(&lease.key) {
+                Inherited::Held
+            } else {
+                Inherited::NotHeld
+            };
+            session.inherit(lease, inherited, Instant::now());
+        }
+        (generation, receiver)
+    }
+
+    /// Attaches a ReportProgress stream, in place of the one before. `leases` are those that the database knows.
+    pub(super) fn attach_report(
+        &self,
+        id: SessionId,
+        worker: &str,
+        leases: Vec<Lease>,
+    ) -> (Generation, mpsc::Receiver<ReportPush>) {
+        let mut state = self.state();
+        let generation = state.next_generation();
+        let session = state.sessions.entry(id).or_insert_with(|| Session::new(worker));
+        let (sender, receiver) = mpsc::channel(REPORT_PUSHES);
+        session.report = Some(Attachment { generation, sender });
+        session.learn(leases, Instant::now());
+        (generation, receiver)
+    }
+
+    /// Detaches a stream unless a newer one took its place. A session without streams is forgotten here.
+    pub(super) fn detach(&self, id: SessionId, generation: Generation) {
+        let mut state = self.state();
+        let Some(session) = state.sessions.get_mut(&id) else {
+            return;
+        };
+        session.detach(generation);
+        if session.claim.is_none() && session.report.is_none() {
+            state.forget(id);
+        }
+    }
+
+    /// Forgets a session that is over and tells its worker.
+    pub(super) fn end_session(&self, id: SessionId, reason: &'static str) {
+        let mut state = self.state();
+        if let Some(session) = state.forget(id) {
+            session.push(ReportPush::Ended(reason));
+        }
+    }
+
+    /// Adds credit to the stream that gave it.
+    pub(super) fn add_credit(&self, id: SessionId, generation: Generation, tasks: u32) {
+        let mut state = self.state();
+        let state = &mut *state;
+        let Some(session) = state.sessions.get_mut(&id).filter(|s| s.claims_with(generation)) else {
+            return;
+        };
+        session.credit = session.credit.saturating_add(tasks).min(limits::CREDIT);
+        if session
+            .lanes
+            .iter()
+            .any(|lane| state.lanes.get(lane).is_some_and(Lane::wants_claim))
+        {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Says that tasks may wait in lanes, from these positions on.
+    pub(super) fn wake_lanes(&self, lanes: impl IntoIterator<Item = (LaneId, Mark)>) {
+        let mut state = self.state();
+        let mut any = false;
+        for (id, mark) in lanes {
+            if let Some(lane) = state.lanes.get_mut(&id) {
+                lane.ring(mark);
+                any = true;
+            }
+        }
+        if any {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Says that another replica made tasks ready, somewhere.
+    pub(super) fn wake_drained_lanes(&self) {
+        let mut state = self.state();
+        for lane in state.lanes.values_mut().filter(|lane| !lane.is_waiting()) {
+            lane.ring(Mark::START);
+        }
+        self.wake.notify_one();
+    }
+
+    /// Replaces the set of lanes from which nothing is claimed.
+    pub(super) fn set_paused(&self, lanes: Vec<LaneId>) {
+        let mut state = self.state();
+        state.paused = lanes.into_iter().collect();
+        self.wake.notify_one();
+    }
+
+    /// Lanes from which somebody here would take a task now.
+    pub(super) fn lanes_with_room(&self) -> Vec<LaneId> {
+        let state = self.state();
+        state
+            .lanes
+            .iter()
+            .filter(|(id, lane)| {
+                !state.paused.contains(id)
+                    && lane
+                        .members()
+                        .any(|member| state.sessions.get(member).is_some_and(|s| s.credit > 0))
+            })
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// Reserves credit for the next claims, at most `most` slots each; lanes with a claim under way are left out.
+    pub(super) fn reserve(&self, most: usize) -> Vec<Reservation> {
+        let mut state = self.state();
+        let State {
+            sessions,
+            lanes,
+            paused,
+            ..
+        } = &mut *state;
+        lanes
+            .iter_mut()
+            .filter(|(id, lane)| lane.wants_claim() && !paused.contains(id))
+            .filter_map(|(id, lane)| lane.reserve(*id, sessions, most))
+            .collect()
+    }
+
+    /// Hands claimed tasks to their sessions and gives unused credit back. Returns the tasks whose session left, or
+    /// attached another stream, while the claim was under way.
+    pub(super) fn deal(
+        &self,
+        reservation: &Reservation,
+        tasks: Vec<ClaimedTask>,
+        last: Option<Mark>,
+    ) -> Vec<ClaimedTask> {
+        let mut state = self.state();
+        let claimed = tasks.len();
+        let mut by_session: HashMap<SessionId, Vec<ClaimedTask>> = HashMap::new();
+        for task in tasks {
+            by_session.entry(task.session).or_default().push(task);
+        }
+        let mut homeless = Vec::new();
+        for share in &reservation.shares {
+            let dealt = by_session.remove(&share.session).unwrap_or_default();
+            let session = state
+                .sessions
+                .get_mut(&share.session)
+                .filter(|s| s.claims_with(share.generation));
+            match session {
+                Some(session) => {
+                    let unused = share
+                        .slots
+                        .saturating_sub(u32::try_from(dealt.len()).unwrap_or(u32::MAX));
+                    session.credit += unused;
+                    homeless.extend(session.hand_out(dealt, Instant::now()));
+                }
+                None => homeless.extend(dealt),
+            }
+        }
+        if let Some(lane) = state.lanes.get_mut(&reservation.lane) {
+            lane.claimed(reservation, claimed, last);
+            if lane.wants_claim() {
+                self.wake.notify_one();
+            }
+        }
+        homeless
+    }
+
+    /// Ends a claim that failed: gives its credit back, and lets the lane be tried again.
+    pub(super) fn claim_failed(&self, reservation: &Reservation) {
+        self.deal(reservation, Vec::new(), None);
+        let mut state = self.state();
+        if let Some(lane) = state.lanes.get_mut(&reservation.lane) {
+            lane.ring(Mark::START);
+        }
+    }
+
+    /// True if the session holds the lease, as far as this replica knows.
+    pub(super) fn holds(&self, id: SessionId, key: LeaseKey) -> bool {
+        self.state()
+            .sessions
+            .get(&id)
+            .is_some_and(|session| session.holds(key))
+    }
+
+    /// Adds leases that the database knows but this replica did not.
+    pub(super) fn learn(&self, id: SessionId, leases: Vec<Lease>) {
+        if let Some(session) = self.state().sessions.get_mut(&id) {
+            session.learn(leases, Instant::now());
+        }
+    }
+
+    /// Marks a lease as accepted.
+    pub(super) fn accept(&self, id: SessionId, key: LeaseKey) {
+        if let Some(session) = self.state().sessions.get_mut(&id) {
+            session.accept(key);
+        }
+    }
+
+    /// Takes a lease that ends out of a session.
+    pub(super) fn end_lease(&self, id: SessionId, key: LeaseKey) -> Option<Ended> {
+        self.state().sessions.get_mut(&id)?.end_lease(id, key)
+    }
+
+    /// Leases that were not accepted in time, or ran out of time and of grace; they are taken out of their sessions.
+    pub(super) fn take_overdue(
+        &self,
+        now: Instant,
+        accept: Duration,
+        grace: Duration,
+    ) -> Vec<(SessionId, Overdue)> {
+        let mut state = self.state();
+        state
+            .sessions
+            .iter_mut()
+            .flat_map(|(id, session)| {
+                session
+                    .take_overdue(*id, now, accept, grace)
+                    .into_iter()
+                    .map(|overdue| (*id, overdue))
+            })
+            .collect()
+    }
+
+    /// Tells workers whose runs are out of time to stop.
+    pub(super) fn stop_timed_out(&self, now: Instant, grace: Duration) {
+        for session in self.state().sessions.values_mut() {
+            session.stop_timed_out(now, grace);
+        }
+    }
+
+    /// Tells workers about cancel requests on their leases, once each.
+    pub(super) fn push_cancels(&self, cancels: &[OpenCancel]) {
+        for session in self.state().sessions.values_mut() {
+            session.push_cancels(cancels);
+        }
+    }
+
+    /// Takes leases that were revoked out of the sessions that hold them and tells the workers; returns the grants
+    /// that this empties.
+    pub(super) fn revoke(&self, keys: &[LeaseKey]) -> Vec<GrantKey> {
+        let mut state = self.state();
+        let mut emptied = Vec::new();
+        for (id, session) in &mut state.sessions {
+            let mine: Vec<LeaseKey> = keys.iter().copied().filter(|key| session.holds(*key)).collect();
+            if mine.is_empty() {
+                continue;
+            }
+            emptied.extend(
+                mine.iter()
+                    .filter_map(|key| session.end_lease(*id, *key)?.emptied),
+            );
+            session.push(ReportPush::Stale(mine));
+        }
+        emptied
+    }
+}
+
+impl State {
+    fn next_generation(&mut self) -> Generation {
+        self.generations += 1;
+        Generation(self.generations)
+    }
+
+    fn forget(&mut self, id: SessionId) -> Option<Session> {
+        let session = self.sessions.remove(&id)?;
+        for lane in &session.lanes {
+            if let Some(entry) = self.lanes.get_mut(lane) {
+                entry.leave(id);
+                if entry.is_unused() {
+                    self.lanes.remove(lane);
+                }
+            }
+        }
+        Some(session)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! The rules of credit, acceptance and grants, without a database.
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::verdict::TimedOut;
+use crate::domain::{
+    backoff::Backoff,
+    ids::{GrantId, LeaseNo, TaskId},
+};
+
+const LANE: LaneId = LaneId(1);
+const ACCEPT: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(5);
+
+fn session(n: u128) -> SessionId {
+    SessionId(Uuid::from_u128(n))
+}
+
+fn lease(n: u128, grant: i64) -> Lease {
+    Lease {
+        key: LeaseKey {
+            task: TaskId(Uuid::from_u128(n)),
+            no: LeaseNo(1),
+        },
+        grant: GrantId(grant),
+        lane: LANE,
+        attempt: 1,
+        max_attempts: 3,
+        backoff: Backoff::default(),
+        run_timeout: None,
+        started_us: 0,
+    }
+}
+
+fn claimed(n: u128, to: SessionId) -> ClaimedTask {
+    ClaimedTask {
+        session: to,
+        lease: lease(n, 1),
+        payload: "{}".into(),
+        traceparent: None,
+    }
+}
+
+struct Connected {
+    claim: Generation,
+    tasks: mpsc::UnboundedReceiver<ClaimPush>,
+    reports: mpsc::Receiver<ReportPush>,
+}
+
+fn connect(fleet: &Fleet, id: SessionId, credit: u32) -> Connected {
+    let (claim, tasks) = fleet.attach_claim(id, "w", vec![LANE], Vec::new(), &HashSet::new());
+    let (_, reports) = fleet.attach_report(id, "w", Vec::new());
+    fleet.add_credit(id, claim, credit);
+    Connected {
+        claim,
+        tasks,
+        reports,
+    }
+}
+
+fn only(mut reservations: Vec<Reservation>) -> Reservation {
+    assert_eq!(reservations.len(), 1);
+    reservations.remove(0)
+}
+
+#[test]
+fn slots_are_dealt_in_turn_and_never_beyond_credit() {
+    let fleet = Fleet::default();
+    let _one = connect(&fleet, session(1), 3);
+    let _two = connect(&fleet, session(2), 1);
+    let reservation = only(fleet.reserve(100));
+    assert_eq!(reservation.slots.0.len(), 4);
+    assert_ne!(
+        reservation.slots.0[0], reservation.slots.0[1],
+        "the first two tasks go to two workers"
+    );
+    assert!(fleet.lanes_with_room().is_empty(), "all credit is set aside");
+}
+
+#[test]
+fn unused_credit_comes_back_and_a_short_claim_drains_the_lane() {
+    let fleet = Fleet::default();
+    let mut worker = connect(&fleet, session(1), 5);
+    let reservation = only(fleet.reserve(100));
+    assert!(
+        fleet
+            .deal(
+                &reservation,
+                vec![claimed(1, session(1))],
+                Some(Mark::before(0, 1))
+            )
+            .is_empty()
+    );
+    assert_eq!(worker.tasks.try_recv().map(|push| push.len()), Ok(1));
+    assert!(fleet.reserve(100).is_empty(), "nothing waits");
+    fleet.wake_lanes([(LANE, Mark::START)]);
+    assert_eq!(only(fleet.reserve(100)).slots.0.len(), 4);
+}
+
+#[test]
+fn a_ring_during_a_claim_is_not_lost() {
+    let fleet = Fleet::default();
+    let _worker = connect(&fleet, session(1), 5);
+    let reservation = only(fleet.reserve(100));
+    fleet.wake_lanes([(LANE, Mark::before(-7, 3))]);
+    assert!(fleet.deal(&reservation, Vec::new(), None).is_empty());
+    let again = only(fleet.reserve(100));
+    assert_eq!(again.slots.0.len(), 5);
+}
+
+#[test]
+fn a_new_stream_starts_without_credit_and_gets_nothing_claimed_for_the_old_one() {
+    let fleet = Fleet::default();
+    let old = connect(&fleet, session(1), 5);
+    let reservation = only(fleet.reserve(100));
+    let (new, mut tasks) = fleet.attach_claim(session(1), "w", vec![LANE], Vec::new(), &HashSet::new());
+    assert_eq!(
+        fleet.deal(&reservation, vec![claimed(1, session(1))], None).len(),
+        1,
+        "handed back"
+    );
+    assert!(tasks.try_recv().is_err());
+    fleet.wake_lanes([(LANE, Mark::START)]);
+    assert!(fleet.reserve(100).is_empty());
+    fleet.add_credit(session(1), old.claim, 5);
+    assert!(
+        fleet.reserve(100).is_empty(),
+        "credit of the old stream does not count"
+    );
+    fleet.add_credit(session(1), new, 2);
+    assert_eq!(only(fleet.reserve(100)).slots.0.len(), 2);
+}
+
+#[test]
+fn a_lease_that_nobody_accepts_is_taken_back_and_an_accepted_one_is_not() {
+    let fleet = Fleet::default();
+    let mut worker = connect(&fleet, session(1), 2);
+    let reservation = only(fleet.reserve(100));
+    fleet.deal(
+        &reservation,
+        vec![claimed(1, session(1)), claimed(2, session(1))],
+        None,
+    );
+    fleet.accept(session(1), lease(1, 1).key);
+    assert!(
+        fleet.take_overdue(Instant::now(), ACCEPT, GRACE).is_empty(),
+        "not yet"
+    );
+    let overdue = fleet.take_overdue(Instant::now() + ACCEPT, ACCEPT, GRACE);
+    assert!(matches!(&overdue[..], [(_, Overdue::NotAccepted(ended))] if ended.lease.key == lease(2, 1).key));
+    assert!(matches!(worker.reports.try_recv(), Ok(ReportPush::Stale(keys)) if keys == [lease(2, 1).key]));
+}
+
+#[test]
+fn leases_of_a_session_that_comes_back_are_judged_by_what_it_says() {
+    let fleet = Fleet::default();
+    let held = HashSet::from([lease(1, 1).key]);
+    let (_, _tasks) = fleet.attach_claim(session(1), "w", vec![LANE], vec![lease(1, 1), lease(2, 1)], &held);
+    let overdue = fleet.take_overdue(Instant::now() + ACCEPT, ACCEPT, GRACE);
+    assert!(matches!(&overdue[..], [(_, Overdue::NotAccepted(ended))] if ended.lease.key == lease(2, 1).key));
+}
+
+#[test]
+fn a_lease_learned_without_its_claim_stream_is_never_taken_back_here() {
+    let fleet = Fleet::default();
+    let (_, _reports) = fleet.attach_report(session(1), "w", vec![lease(1, 1)]);
+    assert!(
+        fleet
+            .take_overdue(Instant::now() + ACCEPT, ACCEPT, GRACE)
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_grant_is_empty_with_the_last_of_its_leases() {
+    let fleet = Fleet::default();
+    let (_, _reports) = fleet.attach_report(session(1), "w", vec![lease(1, 7), lease(2, 7), lease(3, 8)]);
+    let end = |n, grant| {
+        fleet
+            .end_lease(session(1), lease(n, grant).key)
+            .expect("held")
+            .emptied
+    };
+    assert_eq!(end(1, 7), None);
+    assert_eq!(
+        end(3, 8),
+        Some(GrantKey {
+            session: session(1),
+            grant: GrantId(8)
+        })
+    );
+    assert_eq!(
+        end(2, 7),
+        Some(GrantKey {
+            session: session(1),
+            grant: GrantId(7)
+        })
+    );
+    assert!(
+        fleet.end_lease(session(1), lease(1, 7).key).is_none(),
+        "it ends once"
+    );
+}
+
+#[test]
+fn a_run_out_of_time_is_told_to_stop_then_ended() {
+    let fleet = Fleet::default();
+    let mut timed = lease(1, 1);
+    timed.run_timeout = Some(Duration::from_secs(60));
+    let (_, mut reports) = fleet.attach_report(session(1), "w", vec![timed]);
+    let start = Instant::now();
+    fleet.stop_timed_out(start, GRACE);
+    assert!(reports.try_recv().is_err(), "not yet");
+    let late = start + Duration::from_secs(61);
+    fleet.stop_timed_out(late, GRACE);
+    assert!(matches!(reports.try_recv(), Ok(ReportPush::Cancel(orders)) if orders[0].reason == "timed out"));
+    assert!(
+        fleet.take_overdue(late, ACCEPT, GRACE).is_empty(),
+        "it has its grace"
+    );
+    let overdue = fleet.take_overdue(late + GRACE, ACCEPT, GRACE);
+    assert!(matches!(&overdue[..], [(_, Overdue::TimedOut(ended))] if ended.timed_out == TimedOut::Yes));
+}
+
+#[test]
+fn a_worker_hears_of_a_cancel_once() {
+    let fleet = Fleet::default();
+    let (_, mut reports) = fleet.attach_report(session(1), "w", vec![lease(1, 1)]);
+    let cancels = [OpenCancel {
+        key: lease(1, 1).key,
+        reason: "enough".into(),
+        grace: GRACE,
+    }];
+    fleet.push_cancels(&cancels);
+    fleet.push_cancels(&cancels);
+    assert!(matches!(reports.try_recv(), Ok(ReportPush::Cancel(orders)) if orders == cancels));
+    assert!(reports.try_recv().is_err());
+}
+
+#[test]
+fn a_paused_lane_is_left_alone() {
+    let fleet = Fleet::default();
+    let _worker = connect(&fleet, session(1), 2);
+    fleet.set_paused(vec![LANE]);
+    assert!(fleet.reserve(100).is_empty() && fleet.lanes_with_room().is_empty());
+    fleet.set_paused(Vec::new());
+    assert_eq!(only(fleet.reserve(100)).slots.0.len(), 2);
+}

@@ -1,0 +1,195 @@
+//! Opening and closing sessions.
+
+use std::collections::HashSet;
+
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::{
+    Engine,
+    fleet::{ClaimPush, Generation, ReportPush},
+    heartbeats::Alive,
+};
+use crate::{
+    domain::{
+        error::Error,
+        ids::{LaneId, LeaseKey, SessionId},
+        name::{QueueName, TaskType},
+        report::Ending,
+        session::WorkerProfile,
+        verdict::{self, TimedOut},
+    },
+    store::DeadLease,
+};
+
+/// A ClaimTask stream that is attached to its session.
+pub struct Opened {
+    /// The session.
+    pub session: SessionId,
+    /// True if it was alive before.
+    pub resumed: bool,
+    /// Which of its streams this is.
+    pub generation: Generation,
+    /// What to send.
+    pub tasks: mpsc::UnboundedReceiver<ClaimPush>,
+}
+
+impl Engine {
+    /// Opens a session, or goes on with one, for a ClaimTask stream.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn open_claim(
+        &self,
+        resume: Option<SessionId>,
+        profile: &WorkerProfile,
+        held: &HashSet<LeaseKey>,
+    ) -> Result<Opened, Error> {
+        let parts = &self.parts;
+        let lanes = self.lanes_of(profile).await?;
+        let resumed = match resume {
+            Some(id) => {
+                parts
+                    .db
+                    .resume_session(id, &profile.incarnation, &parts.name, parts.timing.lease)
+                    .await?
+            }
+            None => false,
+        };
+        let (session, leases) = match resume {
+            Some(id) if resumed => (id, parts.db.session_leases(id).await?),
+            _ => {
+                let id = SessionId(Uuid::new_v4());
+                parts
+                    .db
+                    .open_session(id, profile, &parts.name, parts.timing.lease)
+                    .await?;
+                (id, Vec::new())
+            }
+        };
+        let (generation, tasks) = parts
+            .fleet
+            .attach_claim(session, &profile.name, lanes, leases, held);
+        tracing::info!(%session, worker = profile.name, resumed, slots = profile.slots, "worker connected");
+        Ok(Opened {
+            session,
+            resumed,
+            generation,
+            tasks,
+        })
+    }
+
+    async fn lanes_of(&self, profile: &WorkerProfile) -> Result<Vec<LaneId>, Error> {
+        let mut lanes = Vec::new();
+        for queue in &profile.queues {
+            for task_type in &profile.task_types {
+                lanes.push(self.parts.lanes.lane(queue, task_type).await?);
+            }
+        }
+        Ok(lanes)
+    }
+
+    /// Attaches a ReportProgress stream to its session.
+    ///
+    /// # Errors
+    /// A session that is over, or a database that cannot be reached.
+    pub async fn open_report(
+        &self,
+        session: SessionId,
+    ) -> Result<(Generation, mpsc::Receiver<ReportPush>), Error> {
+        let parts = &self.parts;
+        let worker = parts
+            .db
+            .session_worker(session)
+            .await?
+            .ok_or(Error::SessionOver)?;
+        let leases = parts.db.session_leases(session).await?;
+        let attached = parts.fleet.attach_report(session, &worker, leases);
+        parts.due.look_again_at_cancels();
+        Ok(attached)
+    }
+
+    /// Detaches a stream of a session; the session goes on while heartbeats come.
+    pub fn detach(&self, session: SessionId, generation: Generation) {
+        self.parts.fleet.detach(session, generation);
+    }
+
+    /// Adds credit that a worker gave on its ClaimTask stream.
+    pub fn add_credit(&self, session: SessionId, generation: Generation, tasks: u32) {
+        self.parts.fleet.add_credit(session, generation, tasks);
+    }
+
+    /// Queue and task type of a lane that a session takes from.
+    pub fn lane_name(&self, lane: LaneId) -> Option<(QueueName, TaskType)> {
+        self.parts.lanes.name(lane)
+    }
+
+    /// Extends a session's lease.
+    ///
+    /// # Errors
+    /// [`Error::SessionOver`], or a database that cannot be reached.
+    pub async fn heartbeat(&self, session: SessionId) -> Result<(), Error> {
+        match self.parts.heartbeats.beat(session).await? {
+            Alive::Yes => Ok(()),
+            Alive::No => {
+                self.parts
+                    .fleet
+                    .end_session(session, "it was over before the heartbeat came");
+                Err(Error::SessionOver)
+            }
+        }
+    }
+
+    /// Ends a session whose worker says goodbye; its leases are handed back, uncounted.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn goodbye(&self, session: SessionId) -> Result<(), Error> {
+        let ended = self
+            .parts
+            .db
+            .end_session(session, |dead: &DeadLease| {
+                let ending = Ending::Released {
+                    message: "the worker stopped".into(),
+                };
+                verdict::reported(
+                    &dead.lease,
+                    dead.worker.as_deref().unwrap_or(""),
+                    ending,
+                    TimedOut::No,
+                    0.0,
+                )
+            })
+            .await?;
+        self.parts.fleet.end_session(session, "the worker said goodbye");
+        self.parts.settler.announce(&ended);
+        tracing::info!(%session, handed_back = ended.won.len(), "worker said goodbye");
+        Ok(())
+    }
+
+    /// Looks soon whether the database knows leases of a session that nobody told it about.
+    pub(super) fn check_leases_later(&self, session: SessionId) {
+        self.parts
+            .suspects
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .insert(session);
+    }
+
+    /// Does what [`Engine::check_leases_later`] asked for.
+    pub(super) async fn check_leases(&self) {
+        let suspects: HashSet<SessionId> = std::mem::take(
+            &mut *self
+                .parts
+                .suspects
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+        for session in suspects {
+            match self.parts.db.session_leases(session).await {
+                Ok(leases) => self.parts.fleet.learn(session, leases),
+                Err(_) => self.check_leases_later(session),
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Cancelling tasks.
+
+use std::time::Duration;
+
+use super::{
+    database::{Database, micros, prepared},
+    error::StoreError,
+};
+use crate::domain::ids::{LaneId, LeaseKey, LeaseNo, TaskId};
+
+/// An open cancel request on a running task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenCancel {
+    /// Which lease must stop.
+    pub key: LeaseKey,
+    /// Why.
+    pub reason: String,
+    /// How long until it is revoked.
+    pub grace: Duration,
+}
+
+/// What one look at a task to be cancelled came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelStep {
+    /// It waited in this lane, and is CANCELLED now.
+    Ended(LaneId),
+    /// It runs, and can only end CANCELLED now.
+    Requested,
+    /// Neither: it has ended, is unknown, was cancelled before, or moved just now.
+    Neither,
+}
+
+impl Database {
+    /// Tries to cancel a task wherever it is. `Neither` says nothing yet: read the task, and try again if it moved.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn cancel(
+        &self,
+        task: TaskId,
+        reason: &str,
+        grace: Duration,
+    ) -> Result<CancelStep, StoreError> {
+        let connection = self.connection().await?;
+        let waiting = prepared(&connection, include_str!("sql/cancel_waiting.sql")).await?;
+        if let Some(row) = connection.query_opt(&waiting, &[&task.0, &reason]).await? {
+            return Ok(CancelStep::Ended(LaneId(row.get(0))));
+        }
+        let running = prepared(&connection, include_str!("sql/cancel_running.sql")).await?;
+        let opened = connection
+            .query_opt(&running, &[&task.0, &reason, &micros(grace)])
+            .await?;
+        Ok(if opened.is_some() {
+            CancelStep::Requested
+        } else {
+            CancelStep::Neither
+        })
+    }
+
+    /// The open cancel requests, those that must be revoked first.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn open_cancels(&self, at_most: i64) -> Result<Vec<OpenCancel>, StoreError> {
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, include_str!("sql/cancelling.sql")).await?;
+        let rows = connection.query(&statement, &[&at_most]).await?;
+        Ok(rows
+            .iter()
+            .map(|row| OpenCancel {
+                key: LeaseKey {
+                    task: TaskId(row.get(0)),
+                    no: LeaseNo(row.get(1)),
+                },
+                reason: row.get(2),
+                grace: Duration::from_micros(u64::try_from(row.get::<_, i64>(3)).unwrap_or(0)),
+            })
+            .collect())
+    }
+
+    /// Ends the runs whose grace period is over, and returns their leases and lanes.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn revoke_overdue(&self) -> Result<Vec<(LeaseKey, LaneId)>, StoreError> {
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, include_str!("sql/revoke.sql")).await?;
+        let rows = connection.query(&statement, &[]).await?;
+        Ok(rows
+            .iter()
+            .map(|row| {
+                (
+                    LeaseKey {
+                        task: TaskId(row.get(0)),
+                        no: LeaseNo(row.get(1)),
+                    },
+                    LaneId(row.get(2)),
+                )
+            })
+            .collect())
+    }
+}

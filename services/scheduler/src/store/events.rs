@@ -1,0 +1,149 @@
+//! Progress and log lines.
+
+use uuid::Uuid;
+
+use super::{
+    database::{Database, prepared},
+    error::StoreError,
+};
+use crate::domain::{
+    ids::{LeaseKey, LeaseNo, TaskId},
+    report::{EventKind, TaskEvent},
+    task::EventCursor,
+};
+
+const PROGRESS: i16 = 1;
+const LOG: i16 = 2;
+
+/// An event as it was stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredEvent {
+    /// The event.
+    pub event: TaskEvent,
+    /// When it was stored, microseconds since 1970.
+    pub at_us: i64,
+}
+
+impl StoredEvent {
+    /// Where a reader stands after it.
+    pub fn cursor(&self) -> EventCursor {
+        EventCursor {
+            lease_no: self.event.lease.no.0,
+            number: self.event.number,
+        }
+    }
+}
+
+impl Database {
+    /// Appends events of leases that have not ended; others, and those that were appended before, are dropped.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn append_events(&self, events: &[TaskEvent]) -> Result<(), StoreError> {
+        let mut tasks = Vec::with_capacity(events.len());
+        let (mut leases, mut numbers, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut percents, mut messages, mut levels, mut cards) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for event in events {
+            tasks.push(event.lease.task.0);
+            leases.push(event.lease.no.0);
+            numbers.push(event.number);
+            match &event.kind {
+                EventKind::Progress {
+                    percent,
+                    message,
+                    card,
+                } => {
+                    kinds.push(PROGRESS);
+                    percents.push(*percent);
+                    messages.push(message.as_str());
+                    levels.push(None);
+                    cards.push(card.as_deref());
+                }
+                EventKind::Log { level, message } => {
+                    kinds.push(LOG);
+                    percents.push(None);
+                    messages.push(message.as_str());
+                    levels.push(Some(level.as_str()));
+                    cards.push(None);
+                }
+            }
+        }
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, include_str!("sql/append_events.sql")).await?;
+        connection
+            .execute(
+                &statement,
+                &[
+                    &tasks, &leases, &numbers, &kinds, &percents, &messages, &levels, &cards,
+                ],
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Events of a task after `cursor`, oldest first, at most so many.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn read_events(
+        &self,
+        task: TaskId,
+        cursor: EventCursor,
+        at_most: i64,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, include_str!("sql/read_events.sql")).await?;
+        let rows = connection
+            .query(&statement, &[&task.0, &cursor.lease_no, &cursor.number, &at_most])
+            .await?;
+        Ok(rows
+            .iter()
+            .map(|row| {
+                let message = row.get(5);
+                let kind = if row.get::<_, i16>(3) == PROGRESS {
+                    EventKind::Progress {
+                        percent: row.get(4),
+                        message,
+                        card: row.get(7),
+                    }
+                } else {
+                    EventKind::Log {
+                        level: row.get::<_, Option<String>>(6).unwrap_or_default(),
+                        message,
+                    }
+                };
+                StoredEvent {
+                    event: TaskEvent {
+                        lease: LeaseKey {
+                            task,
+                            no: LeaseNo(row.get(0)),
+                        },
+                        number: row.get(1),
+                        kind,
+                    },
+                    at_us: row.get(2),
+                }
+            })
+            .collect())
+    }
+
+    /// Removes old events of the next tasks in id order; `above` is where the last call stopped.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub(super) async fn retain_events_page(
+        &self,
+        above: Uuid,
+        up_to: Uuid,
+        page: i64,
+        keep_us: i64,
+    ) -> Result<(Option<Uuid>, i64, i64), StoreError> {
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, include_str!("sql/retain_events.sql")).await?;
+        let row = connection
+            .query_one(&statement, &[&above, &up_to, &page, &keep_us])
+            .await?;
+        Ok((row.get(0), row.get(1), row.get(2)))
+    }
+}

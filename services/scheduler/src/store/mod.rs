@@ -1,0 +1,33 @@
+//! Everything that talks to Postgres: one file per concept, one named `.sql` file per statement.
+//!
+//! Rows become domain values here; nothing outside sees a row or a driver error.
+
+mod cancel;
+mod claim;
+mod database;
+pub mod doorbell;
+mod error;
+mod events;
+mod lanes;
+mod migrate;
+mod pulse;
+mod queues;
+mod read;
+mod retention;
+mod sessions;
+mod settle;
+mod submit;
+
+pub use cancel::{CancelStep, OpenCancel};
+pub use claim::{ClaimedTask, Mark, Slots};
+pub use database::{Database, DatabaseConfig};
+pub use error::StoreError;
+pub use events::StoredEvent;
+pub use migrate::{MigrateError, migrate};
+pub use pulse::Pulse;
+pub use queues::{LaneStats, QueueRecord, WorkerRecord};
+pub use read::{Detail, ListFilter, ListSource};
+pub use retention::{RetentionPage, RetentionPolicy};
+pub use sessions::{DeadLease, EndedSessions};
+pub use settle::{EndedRun, Fenced, GrantKey};
+pub use submit::{Existing, SubmitBatch};

@@ -1,0 +1,101 @@
+//! One cheap look, once a second, at everything that may need a background loop.
+
+use std::time::Duration;
+
+use super::{
+    claim::Mark,
+    database::{Database, prepared},
+    error::StoreError,
+};
+use crate::domain::ids::{LaneId, ReplicaId};
+
+/// What there is to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// Some session's lease is over.
+    pub expired: bool,
+    /// Some session was over before it was handed tasks.
+    pub orphaned: bool,
+    /// Some running task was cancelled.
+    pub cancelling: bool,
+    /// When the next scheduled task is due; zero if one is.
+    pub next_due: Option<Duration>,
+    /// Of the lanes asked for, those in which tasks wait.
+    pub ready_lanes: Vec<LaneId>,
+    /// Lanes of paused queues.
+    pub paused_lanes: Vec<LaneId>,
+    /// Other replicas that are alive.
+    pub other_replicas: i32,
+}
+
+impl Database {
+    /// Takes the pulse; `lanes` are those that somebody here has room for.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn pulse(&self, replica: ReplicaId, lanes: &[LaneId]) -> Result<Pulse, StoreError> {
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, include_str!("sql/pulse.sql")).await?;
+        let lanes: Vec<i32> = lanes.iter().map(|lane| lane.0).collect();
+        let row = connection.query_one(&statement, &[&replica.0, &lanes]).await?;
+        let ids = |column| row.get::<_, Vec<i32>>(column).into_iter().map(LaneId).collect();
+        Ok(Pulse {
+            expired: row.get(0),
+            orphaned: row.get(1),
+            cancelling: row.get(2),
+            next_due: row
+                .get::<_, Option<i64>>(3)
+                .map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0))),
+            ready_lanes: ids(4),
+            paused_lanes: ids(5),
+            other_replicas: row.get(6),
+        })
+    }
+
+    /// Says that this replica is alive.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn replica_seen(&self, replica: ReplicaId, name: &str) -> Result<(), StoreError> {
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, include_str!("sql/seen.sql")).await?;
+        connection.execute(&statement, &[&replica.0, &name]).await?;
+        Ok(())
+    }
+
+    /// Says that this replica leaves.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn replica_leaves(&self, replica: ReplicaId) -> Result<(), StoreError> {
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, include_str!("sql/leave.sql")).await?;
+        connection.execute(&statement, &[&replica.0]).await?;
+        Ok(())
+    }
+
+    /// Moves tasks whose time has come to ready, at most so many; returns how many moved, and for each lane the
+    /// first position that was filled.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn promote(&self, at_most: i64) -> Result<(usize, Vec<(LaneId, Mark)>), StoreError> {
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, include_str!("sql/promote.sql")).await?;
+        let rows = connection.query(&statement, &[&at_most]).await?;
+        let mut lowest: Vec<(LaneId, Mark)> = Vec::new();
+        for row in &rows {
+            let lane = LaneId(row.get(0));
+            let mark = Mark {
+                rank: row.get(1),
+                order_key: row.get(2),
+                task: row.get(3),
+            };
+            match lowest.iter_mut().find(|(known, _)| *known == lane) {
+                Some((_, low)) => *low = mark.min(*low),
+                None => lowest.push((lane, mark)),
+            }
+        }
+        Ok((rows.len(), lowest))
+    }
+}

@@ -1,0 +1,200 @@
+//! Reading tasks. The view `task_now` decides every state; this file only asks it.
+
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::{
+    claim::millis,
+    database::{Database, prepared},
+    error::StoreError,
+};
+use crate::domain::{
+    backoff::Backoff,
+    ids::{LaneId, LeaseNo, TaskId},
+    outcome::Outcome,
+    report::TaskError,
+    state::TaskState,
+    task::{ProgressRecord, RunRecord, TaskRecord},
+};
+
+/// How much of a task to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Everything.
+    Full,
+    /// All but payload and result.
+    Summary,
+}
+
+/// Where to look for tasks, newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListSource {
+    /// Among all tasks.
+    Newest,
+    /// Among those that failed.
+    Failed,
+    /// Among those that a grant names: all that run, and some that just ended.
+    Leased,
+}
+
+/// Which ids to look at.
+#[derive(Debug, Clone)]
+pub struct ListFilter {
+    /// Where to look.
+    pub source: ListSource,
+    /// Only ids below this one.
+    pub below: TaskId,
+    /// Only these lanes; `None` means all.
+    pub lanes: Option<Vec<LaneId>>,
+}
+
+impl Database {
+    /// Reads tasks, newest first; unknown ids are left out.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn read_tasks(&self, ids: &[TaskId], detail: Detail) -> Result<Vec<TaskRecord>, StoreError> {
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, include_str!("sql/read_tasks.sql")).await?;
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let rows = connection
+            .query(&statement, &[&ids, &(detail == Detail::Full)])
+            .await?;
+        rows.iter().map(task_record).collect()
+    }
+
+    /// Reads one task.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn read_task(&self, id: TaskId, detail: Detail) -> Result<Option<TaskRecord>, StoreError> {
+        Ok(self.read_tasks(&[id], detail).await?.pop())
+    }
+
+    /// The last ended runs of a task, oldest first.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn read_runs(&self, id: TaskId, at_most: i64) -> Result<Vec<RunRecord>, StoreError> {
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, include_str!("sql/read_runs.sql")).await?;
+        let rows = connection.query(&statement, &[&id.0, &at_most]).await?;
+        rows.iter()
+            .rev()
+            .map(|row| {
+                Ok(RunRecord {
+                    lease_no: LeaseNo(row.try_get("lease_no")?),
+                    attempt: i32::from(row.try_get::<_, i16>("attempt")?),
+                    outcome: Outcome::from_number(row.try_get("outcome")?)
+                        .ok_or_else(|| StoreError::Defect("unknown outcome".into()))?,
+                    worker: row.try_get("worker")?,
+                    started_us: row.try_get("started_us")?,
+                    finished_us: row.try_get("finished_us")?,
+                    error: task_error(row)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Ids below a point, newest first, at most `look_at`; with whether each is of a wanted lane.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn list_ids(
+        &self,
+        filter: &ListFilter,
+        look_at: i64,
+    ) -> Result<Vec<(TaskId, bool)>, StoreError> {
+        let sql = match filter.source {
+            ListSource::Newest => include_str!("sql/list_newest.sql"),
+            ListSource::Failed => include_str!("sql/list_failed.sql"),
+            ListSource::Leased => include_str!("sql/list_leased.sql"),
+        };
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, sql).await?;
+        let lanes: Option<Vec<i32>> = filter
+            .lanes
+            .as_ref()
+            .map(|lanes| lanes.iter().map(|lane| lane.0).collect());
+        let rows = connection
+            .query(&statement, &[&filter.below.0, &lanes, &look_at])
+            .await?;
+        Ok(rows.iter().map(|row| (TaskId(row.get(0)), row.get(1))).collect())
+    }
+
+    /// Removes a task that has ended, with all it left behind; false if it has not ended or is unknown.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn delete_task(&self, id: TaskId) -> Result<bool, StoreError> {
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, include_str!("sql/delete_task.sql")).await?;
+        Ok(connection.query_opt(&statement, &[&id.0]).await?.is_some())
+    }
+}
+
+fn task_record(row: &Row) -> Result<TaskRecord, StoreError> {
+    let state = i32::from(row.try_get::<_, i16>("state")?);
+    let progress = match row.try_get::<_, Option<i64>>("progress_us")? {
+        Some(at_us) => Some(ProgressRecord {
+            percent: row.try_get("percent")?,
+            message: row.try_get("progress_message")?,
+            card: row.try_get("progress_card")?,
+            at_us,
+        }),
+        None => None,
+    };
+    Ok(TaskRecord {
+        id: TaskId(row.try_get("id")?),
+        namespace: row.try_get("namespace")?,
+        queue: row.try_get("queue")?,
+        task_type: row.try_get("task_type")?,
+        lane: LaneId(row.try_get("lane")?),
+        state: TaskState::from_number(state)
+            .ok_or_else(|| StoreError::Defect(format!("unknown state {state}")))?,
+        attempt: row.try_get("attempt")?,
+        lease_no: LeaseNo(row.try_get("lease_no")?),
+        cancel_requested: row.try_get("cancel_requested")?,
+        worker: row.try_get("worker")?,
+        started_us: row.try_get("started_us")?,
+        finished_us: row.try_get("finished_us")?,
+        due_us: row.try_get("due_us")?,
+        created_us: row.try_get("created_us")?,
+        priority: -i32::from(row.try_get::<_, i16>("rank")?),
+        max_attempts: i32::from(row.try_get::<_, i16>("max_attempts")?),
+        title: row.try_get("title")?,
+        description: row.try_get("description")?,
+        owner: row.try_get("owner")?,
+        labels: row.try_get("labels")?,
+        parent: row.try_get::<_, Option<Uuid>>("parent_id")?.map(TaskId),
+        retry_of: row.try_get::<_, Option<Uuid>>("retry_of")?.map(TaskId),
+        backoff: match (
+            millis(row.try_get("initial_backoff_ms")?),
+            millis(row.try_get("max_backoff_ms")?),
+        ) {
+            (Some(initial), Some(longest)) => Some(Backoff { initial, longest }),
+            _ => None,
+        },
+        run_timeout: millis(row.try_get("run_timeout_ms")?),
+        traceparent: row.try_get("traceparent")?,
+        payload: row.try_get("payload")?,
+        result: row.try_get("result")?,
+        error: task_error(row)?,
+        progress,
+    })
+}
+
+fn task_error(row: &Row) -> Result<Option<TaskError>, StoreError> {
+    let Some(kind) = row.try_get("error_type")? else {
+        return Ok(None);
+    };
+    Ok(Some(TaskError {
+        kind,
+        message: row
+            .try_get::<_, Option<String>>("error_message")?
+            .unwrap_or_default(),
+        detail: row
+            .try_get::<_, Option<String>>("error_detail")?
+            .unwrap_or_default(),
+    }))
+}

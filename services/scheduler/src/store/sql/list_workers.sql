@@ -1,0 +1,14 @@
+-- list_workers: live sessions by id.
+-- $1 after this id, $2 at most so many
+SELECT s.id, s.name, s.incarnation, s.task_types, s.queues, s.labels::text, s.slots, s.scheduler,
+       (extract(epoch FROM s.created_at) * 1000000)::bigint AS created_us,
+       (extract(epoch FROM s.heartbeat_at) * 1000000)::bigint AS heartbeat_us,
+       (SELECT count(*) FROM tasklease.lease g
+        CROSS JOIN LATERAL unnest(g.task_ids, g.lease_nos) AS u (task_id, lease_no)
+        WHERE g.session_id = s.id
+          AND NOT EXISTS (SELECT FROM tasklease.run r
+                          WHERE r.task_id = u.task_id AND r.lease_no = u.lease_no AND r.outcome <> 0))::int AS running
+FROM tasklease.session s
+WHERE s.id > $1 AND s.expires_at > now()
+ORDER BY s.id
+LIMIT $2

@@ -1,0 +1,7 @@
+-- sweep_grants: removes grants whose tasks have all ended, left behind when a session moved to another replica.
+DELETE FROM tasklease.lease l
+WHERE l.created_at < now() - interval '1 minute'
+  AND NOT EXISTS (
+      SELECT FROM unnest(l.task_ids, l.lease_nos) AS u (task_id, lease_no)
+      WHERE NOT EXISTS (SELECT FROM tasklease.run r
+                        WHERE r.task_id = u.task_id AND r.lease_no = u.lease_no AND r.outcome <> 0))
