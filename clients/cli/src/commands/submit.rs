@@ -1,0 +1,97 @@
+//! `tasklease submit`
+
+use std::time::Duration;
+
+use clap::Args;
+use tasklease_client::Client;
+use tasklease_proto::convert::duration_to_wire;
+use tasklease_proto::v1::{SubmitTaskResponse, TaskSpec, task_spec::Input};
+
+use crate::describe::describe_submitted;
+use crate::failure::Failure;
+use crate::follow::{Attention, follow};
+use crate::payload::{Param, PayloadSource, assemble, parse_param, parse_payload_source};
+use crate::screen::{OutputFormat, Screen};
+use crate::time_span::parse_time_span;
+
+/// `tasklease submit`
+#[derive(Debug, Args)]
+pub(crate) struct Submit {
+    /// The task type, which selects the code that runs it
+    #[arg(value_name = "TYPE")]
+    task_type: String,
+
+    /// One field of the input; a value that is JSON is taken as JSON, any other as a string; repeatable
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_param)]
+    params: Vec<Param>,
+
+    /// The input, a JSON object: its text, @FILE, or - for standard input; --param is laid over it
+    #[arg(long, value_name = "JSON|@FILE|-", value_parser = parse_payload_source)]
+    payload: Option<PayloadSource>,
+
+    /// The queue to wait in
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    queue: String,
+
+    /// -100 to 100, higher runs first
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(i32).range(-100..=100))]
+    priority: i32,
+
+    /// Earliest start counted from now: 500ms, 10s, 5m, 2h, 1d
+    #[arg(long, value_name = "TIME", value_parser = parse_time_span)]
+    delay: Option<Duration>,
+
+    /// How many counted runs it may have, 1 to 1000 [default: the scheduler's, 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=1000))]
+    max_attempts: Option<i32>,
+
+    /// A line for people
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    title: String,
+
+    /// Follow the task live until it ends
+    #[arg(long)]
+    watch: bool,
+
+    /// Wait for the end of the task and print it
+    #[arg(long, conflicts_with = "watch")]
+    wait: bool,
+}
+
+impl Submit {
+    /// Submits the task and, if asked to, stays with it until it ends.
+    pub(crate) async fn run(self, client: &Client, screen: &Screen) -> Result<(), Failure> {
+        let attention = match (self.watch, self.wait) {
+            (true, _) => Some(Attention::Live),
+            (false, true) => Some(Attention::EndOnly),
+            (false, false) => None,
+        };
+        let task = client.submit(self.into_spec()?).await?;
+        let id = task.id.clone();
+        let response = SubmitTaskResponse { task: Some(task) };
+        match attention {
+            None => screen.show(&response, |response| describe_submitted(response.task.as_ref())),
+            Some(attention) => {
+                // A program that waits for JSON gets the updates alone, which name the task.
+                if screen.format() == OutputFormat::Table {
+                    screen.line(&describe_submitted(response.task.as_ref()))?;
+                }
+                follow(client, &id, attention, screen).await
+            }
+        }
+    }
+
+    fn into_spec(self) -> Result<TaskSpec, Failure> {
+        Ok(TaskSpec {
+            task_type: self.task_type,
+            queue: self.queue,
+            input: Some(Input::PayloadJson(assemble(self.payload, self.params)?)),
+            priority: self.priority,
+            delay: self.delay.map(duration_to_wire),
+            max_attempts: self.max_attempts.unwrap_or_default(),
+            title: self.title,
+            ..TaskSpec::default()
+        })
+    }
+}

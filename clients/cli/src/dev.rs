@@ -1,0 +1,146 @@
+//! `tasklease dev`: Postgres, scheduler and workers as children of one process.
+//!
+//! Start order: Postgres, scheduler, workers; the stop goes the other way round. Every
+//! child has its own process group, so a terminal's Ctrl-C reaches this process alone,
+//! which then stops the others one after the other.
+
+mod data_dir;
+mod guard;
+mod keeper;
+mod log_file;
+mod process;
+mod program;
+mod stack;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use tasklease_lifecycle::Shutdown;
+
+use crate::dev::data_dir::DataDir;
+use crate::dev::program::BinDir;
+use crate::dev::stack::{Database, Plan, Stack, WorkerPlan};
+use crate::failure::Failure;
+use crate::screen::Screen;
+
+/// How long a stop may take before everything is killed.
+const STOP_GRACE: Duration = Duration::from_secs(60);
+
+/// How long a stop may take when nothing else bounds it.
+const STOP_DEADLINE: Duration = Duration::from_secs(75);
+
+/// `tasklease dev`
+#[derive(Debug, Args)]
+pub(crate) struct Dev {
+    /// Where data and logs are kept [default: tasklease in the XDG data folder; for root /var/lib/tasklease]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Where the scheduler listens; port 0 takes any free one. There is no authentication: keep it on loopback
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7070")]
+    listen: SocketAddr,
+
+    /// The root of the files that workers read and write
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    files: PathBuf,
+
+    /// Start no workers
+    #[arg(long)]
+    no_workers: bool,
+
+    /// How many tasks each worker runs at once [default: the worker's own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    worker_slots: Option<u32>,
+
+    /// Show the logs of scheduler and workers here instead of writing them to files
+    #[arg(long)]
+    verbose: bool,
+}
+
+impl Dev {
+    /// Runs everything until a signal asks it to stop.
+    pub(crate) async fn run(self, screen: &Screen) -> Result<(), Failure> {
+        // Before anything is started, so that no signal is missed.
+        let shutdown = Shutdown::on_signals(STOP_GRACE)
+            .map_err(|error| Failure::other(format!("cannot listen for signals: {error}")))?;
+        let files = self
+            .files
+            .canonicalize()
+            .ok()
+            .filter(|files| files.is_dir())
+            .ok_or_else(|| Failure::usage(format!("--files: {} is not a folder", self.files.display())))?;
+        warn_if_open(self.listen.ip());
+        let data_dir = DataDir::open(self.data_dir)?;
+        let database = match std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
+            Some(url) => Database::Existing(url),
+            None => Database::Private(data_dir.postgres()),
+        };
+        let plan = Plan {
+            data_in: match &database {
+                Database::Existing(_) => "the database of DATABASE_URL".to_owned(),
+                Database::Private(_) => data_dir.path().display().to_string(),
+            },
+            database,
+            listen: self.listen,
+            bin_dir: BinDir::find()?,
+            logs: if self.verbose {
+                None
+            } else {
+                Some(data_dir.logs()?)
+            },
+            workers: (!self.no_workers).then_some(WorkerPlan {
+                files: files.clone(),
+                slots: self.worker_slots,
+            }),
+        };
+        let mut stack = Stack::new();
+        let started = tokio::select! {
+            biased;
+            () = shutdown.soft().cancelled() => Ok(None),
+            started = stack.start(&plan) => started.map(Some),
+        };
+        let outcome = match started {
+            Ok(Some(address)) => {
+                let line = format!(
+                    "tasklease is ready on {address} (data in {}, files in {})",
+                    plan.data_in,
+                    files.display()
+                );
+                // Nobody needs to read it.
+                let _ = screen.line(&line);
+                stack.keep(&shutdown).await;
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(failure) => Err(failure),
+        };
+        if outcome.is_ok() {
+            say("stopping");
+        }
+        // A failed start begins no shutdown, whose grace would end a stop that hangs;
+        // what is left after this deadline is killed as it is dropped.
+        if tokio::time::timeout(STOP_DEADLINE, stack.stop(&shutdown))
+            .await
+            .is_err()
+        {
+            say("not everything stopped in time; killing the rest");
+        }
+        outcome
+    }
+}
+
+/// Tells the user what goes on; standard output is for the one line that says "ready".
+fn say(message: impl std::fmt::Display) {
+    eprintln!("tasklease dev: {message}");
+}
+
+fn warn_if_open(ip: IpAddr) {
+    if !ip.is_loopback() {
+        say(format_args!(
+            "warning: other machines can reach {ip}, and there is no authentication: anybody who connects can \
+             submit, read and delete tasks"
+        ));
+    }
+}

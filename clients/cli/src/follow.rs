@@ -1,0 +1,245 @@
+//! Follows one task until it ends: as a live bar, as lines, as JSON, or silently.
+
+use std::io::{self, IsTerminal};
+
+use futures_util::StreamExt;
+use indicatif::{ProgressBar, ProgressStyle};
+use tasklease_client::Client;
+use tasklease_proto::v1::{
+    GetTaskResponse, LogLine, Progress, Task, TaskState, WatchTaskResponse, watch_task_response::Update,
+};
+
+use crate::describe::{describe_end, describe_error};
+use crate::failure::Failure;
+use crate::json::{Layout, to_json};
+use crate::screen::{OutputFormat, Screen};
+use crate::table::state_name;
+use crate::terminal_text::safe_text;
+
+/// How much of a task's life is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attention {
+    /// Every update as it comes.
+    Live,
+    /// Nothing until it has ended.
+    EndOnly,
+}
+
+/// Follows a task to its end and shows that.
+///
+/// # Errors
+///
+/// [`Failure::TaskDidNotSucceed`] if it failed or was cancelled.
+pub(crate) async fn follow(
+    client: &Client,
+    task_id: &str,
+    attention: Attention,
+    screen: &Screen,
+) -> Result<(), Failure> {
+    let mut view = View::new(attention, screen);
+    let mut updates = client.watch(task_id);
+    while let Some(update) = updates.next().await {
+        if let Some(task) = view.update(update?)? {
+            return view.end(&task);
+        }
+    }
+    Err(Failure::other(format!(
+        "the server closed the watch of {task_id} before the task ended; watch it again"
+    )))
+}
+
+/// Where updates are shown.
+enum View<'a> {
+    /// One JSON document per update.
+    JsonLines(&'a Screen),
+    /// One JSON document at the end.
+    JsonEnd(&'a Screen),
+    /// A bar on the terminal.
+    Bar(&'a Screen, ProgressBar),
+    /// A line per update.
+    Lines(&'a Screen),
+    /// The end alone.
+    End(&'a Screen),
+}
+
+impl<'a> View<'a> {
+    fn new(attention: Attention, screen: &'a Screen) -> Self {
+        match (screen.format(), attention) {
+            (OutputFormat::Json, Attention::Live) => Self::JsonLines(screen),
+            (OutputFormat::Json, Attention::EndOnly) => Self::JsonEnd(screen),
+            (OutputFormat::Table, Attention::EndOnly) => Self::End(screen),
+            // The bar is drawn on standard error; a reader of standard output gets lines.
+            (OutputFormat::Table, Attention::Live)
+                if io::stderr().is_terminal() && io::stdout().is_terminal() =>
+            {
+                Self::Bar(screen, new_bar())
+            }
+            (OutputFormat::Table, Attention::Live) => Self::Lines(screen),
+        }
+    }
+
+    /// Shows an update; gives the task back if it has ended.
+    fn update(&mut self, response: WatchTaskResponse) -> Result<Option<Task>, Failure> {
+        if let Self::JsonLines(screen) = self {
+            screen.line(&to_json(&response, Layout::Line)?)?;
+        }
+        match response.update {
+            Some(Update::Ended(task)) => return Ok(Some(task)),
+            Some(Update::Snapshot(task) | Update::Changed(task)) => self.task(&task)?,
+            Some(Update::Progress(progress)) => self.progress(&progress)?,
+            Some(Update::Log(log)) => self.log(&log)?,
+            // The client follows on by itself.
+            Some(Update::Reconnect(_)) | None => {}
+        }
+        Ok(None)
+    }
+
+    fn task(&self, task: &Task) -> Result<(), Failure> {
+        match self {
+            Self::Bar(_, bar) => {
+                bar.set_prefix(state_name(task.state));
+                match &task.progress {
+                    Some(progress) => draw(bar, progress),
+                    None => bar.set_position(0),
+                }
+                if let (Some(error), false) = (&task.error, task.state == i32::from(TaskState::Running)) {
+                    bar.set_message(describe_error(error));
+                }
+                Ok(())
+            }
+            Self::Lines(screen) => screen.line(&task_line(task)),
+            Self::JsonLines(_) | Self::JsonEnd(_) | Self::End(_) => Ok(()),
+        }
+    }
+
+    fn progress(&self, progress: &Progress) -> Result<(), Failure> {
+        match self {
+            Self::Bar(_, bar) => {
+                draw(bar, progress);
+                Ok(())
+            }
+            Self::Lines(screen) => screen.line(&progress_line(progress)),
+            Self::JsonLines(_) | Self::JsonEnd(_) | Self::End(_) => Ok(()),
+        }
+    }
+
+    fn log(&self, log: &LogLine) -> Result<(), Failure> {
+        let line = format!("{:>5} {}", safe_text(&log.level), safe_text(&log.message));
+        match self {
+            Self::Bar(_, bar) => {
+                bar.println(line);
+                Ok(())
+            }
+            Self::Lines(screen) => screen.line(&line),
+            Self::JsonLines(_) | Self::JsonEnd(_) | Self::End(_) => Ok(()),
+        }
+    }
+
+    fn end(self, task: &Task) -> Result<(), Failure> {
+        match self {
+            Self::JsonLines(_) => {}
+            Self::JsonEnd(screen) => {
+                let response = GetTaskResponse {
+                    task: Some(task.clone()),
+                    runs: Vec::new(),
+                };
+                screen.line(&to_json(&response, Layout::Pretty)?)?;
+            }
+            Self::Bar(screen, bar) => {
+                bar.finish_and_clear();
+                screen.line(&describe_end(task))?;
+            }
+            Self::Lines(screen) | Self::End(screen) => screen.line(&describe_end(task))?,
+        }
+        match TaskState::try_from(task.state) {
+            Ok(TaskState::Succeeded) => Ok(()),
+            _ => Err(Failure::TaskDidNotSucceed),
+        }
+    }
+}
+
+fn new_bar() -> ProgressBar {
+    let bar = ProgressBar::new(100);
+    if let Ok(style) =
+        ProgressStyle::with_template("{prefix:<9} [{bar:30}] {percent:>3}% {elapsed} {wide_msg}")
+    {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    // Keeps the elapsed time moving between two updates.
+    bar.enable_steady_tick(std::time::Duration::from_millis(200));
+    bar
+}
+
+fn draw(bar: &ProgressBar, progress: &Progress) {
+    if let Some(percent) = progress.percent {
+        // The cast saturates, and not a number becomes zero.
+        bar.set_position(percent.clamp(0.0, 100.0) as u64);
+    }
+    bar.set_message(safe_text(&progress.message));
+}
+
+fn task_line(task: &Task) -> String {
+    let attempt = if task.attempt > 0 {
+        format!(" attempt {} of {}", task.attempt, task.max_attempts)
+    } else {
+        String::new()
+    };
+    let worker = if task.worker.is_empty() {
+        String::new()
+    } else {
+        format!(" on {}", safe_text(&task.worker))
+    };
+    let error = task
+        .error
+        .as_ref()
+        .map(|error| format!(" ({})", describe_error(error)))
+        .unwrap_or_default();
+    format!("{}{attempt}{worker}{error}", state_name(task.state))
+}
+
+fn progress_line(progress: &Progress) -> String {
+    let percent = progress
+        .percent
+        .map_or_else(|| "   ?".to_owned(), |percent| format!("{percent:>3.0}%"));
+    format!("{percent} {}", safe_text(&progress.message))
+        .trim_end()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use tasklease_proto::v1::{Progress, Task, TaskError, TaskState};
+
+    use super::{progress_line, task_line};
+
+    #[test]
+    fn progress_without_a_percentage_says_so() {
+        let progress = |percent| Progress {
+            percent,
+            message: "Halfway".to_owned(),
+            ..Progress::default()
+        };
+        assert_eq!(progress_line(&progress(Some(50.0))), " 50% Halfway");
+        assert_eq!(progress_line(&progress(None)), "   ? Halfway");
+    }
+
+    #[test]
+    fn a_task_that_waits_for_its_retry_says_why() {
+        let task = Task {
+            state: TaskState::Scheduled.into(),
+            attempt: 1,
+            max_attempts: 5,
+            worker: "w".to_owned(),
+            error: Some(TaskError {
+                r#type: "ERROR".to_owned(),
+                message: "no".to_owned(),
+                ..TaskError::default()
+            }),
+            ..Task::default()
+        };
+        assert_eq!(
+            task_line(&task),
+            "SCHEDULED attempt 1 of 5 on w (error: ERROR: no)"
+        );
+    }
+}

@@ -1,0 +1,43 @@
+//! Makes text of unknown origin safe to show on a terminal.
+
+/// Replaces every character that could steer a terminal or reorder the line.
+///
+/// Titles, messages and names come from whoever submitted the task or runs the worker.
+pub(crate) fn safe_text(text: &str) -> String {
+    text.chars()
+        .map(|c| if steers(c) { '\u{fffd}' } else { c })
+        .collect()
+}
+
+/// As [`safe_text`], but keeps line breaks and tabs.
+pub(crate) fn safe_block(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if steers(c) && c != '\n' && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+/// Control characters, and the marks that change the direction of writing.
+fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{safe_block, safe_text};
+
+    #[test]
+    fn nothing_that_steers_a_terminal_gets_through() {
+        assert_eq!(
+            safe_text("red \u{1b}[31m\u{9b}2J\r\nnext\u{202e}"),
+            "red �[31m�2J��next�"
+        );
+        assert_eq!(safe_text("größer 日本 🙂"), "größer 日本 🙂");
+        assert_eq!(safe_block("a\n\tb\u{7}"), "a\n\tb�");
+    }
+}
