@@ -1,1 +1,32 @@
-//! (in progress)
+//! The client side of Tasklease: [`Client`] speaks to whichever scheduler replica is alive.
+//!
+//! [`Endpoints`] says where the replicas are, [`Connector`] hands out a connection to one of them,
+//! and [`Client`] repeats calls that are safe to repeat until a replica answers or the overall
+//! deadline of its [`RetryPolicy`] has passed.
+//!
+//! ```no_run
+//! use tasklease_client::{Client, Endpoints};
+//! use tasklease_proto::v1::TaskSpec;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::new("127.0.0.1:7070,127.0.0.1:7071".parse::<Endpoints>()?);
+//! let task = client.submit(TaskSpec { task_type: "greet".into(), ..TaskSpec::default() }).await?;
+//! println!("submitted {}", task.id);
+//! # Ok(())
+//! # }
+//! ```
+
+mod client;
+mod connector;
+mod ejection;
+mod endpoints;
+mod error;
+mod retry;
+mod watch;
+
+pub use client::{Client, MAX_MESSAGE_BYTES};
+pub use connector::{ConnectError, Connector, Picked};
+pub use endpoints::{Address, AddressError, Endpoints};
+pub use error::{ClientError, FieldViolation, is_transport_failure};
+pub use retry::{Backoff, RetryPolicy};
+pub use watch::WatchStream;

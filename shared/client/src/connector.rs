@@ -1,0 +1,360 @@
+//! A connection to one live replica.
+//!
+//! tonic's own balanced channel keeps sending calls to an endpoint that is gone, so each replica
+//! has a channel of its own here, and choosing among them is ours.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rand::seq::SliceRandom as _;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{
+    ejection::Ejections,
+    endpoints::{Address, Endpoints},
+};
+
+/// How long a connection may take to come up before the next replica is tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long resolved addresses are used before they are looked up again.
+const RESOLVE_EVERY: Duration = Duration::from_secs(15);
+/// A peer that says nothing for this long is asked whether it is there.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long it may take to say so.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Flow-control window of one stream; the protocol's default of 64 KiB would stall batches.
+const STREAM_WINDOW: u32 = 2 << 20;
+/// Flow-control window of a connection.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
+/// Hands out connections to the scheduler replicas; clones share them.
+#[derive(Debug, Clone)]
+pub struct Connector {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    endpoints: Endpoints,
+    state: Mutex<State>,
+    /// Held while connecting, so that many calls at once do not open many connections.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    targets: Vec<Target>,
+    resolved_at: Option<Instant>,
+    channels: HashMap<SocketAddr, Connection>,
+    ejections: Ejections,
+    next_serial: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Connection {
+    serial: u64,
+    channel: Channel,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Target {
+    socket: SocketAddr,
+    address: Address,
+}
+
+/// A channel, and which replica it leads to.
+#[derive(Clone)]
+pub struct Picked {
+    channel: Channel,
+    socket: SocketAddr,
+    serial: u64,
+}
+
+impl Picked {
+    /// The channel; clones share its connection.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// The address of the replica.
+    pub fn socket(&self) -> SocketAddr {
+        self.socket
+    }
+
+    /// True if both lead over the same connection.
+    pub fn same_connection(&self, other: &Self) -> bool {
+        self.serial == other.serial
+    }
+}
+
+impl fmt::Debug for Picked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Picked")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why no replica could be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// No address could be looked up.
+    #[error("cannot look up scheduler at {endpoints}: {source}")]
+    Resolve {
+        /// The addresses as given.
+        endpoints: Endpoints,
+        /// What the resolver said last.
+        source: std::io::Error,
+    },
+    /// Every address refused the connection or did not answer.
+    #[error("no scheduler reachable at {endpoints}: {why}; is it running?")]
+    Unreachable {
+        /// The addresses as given.
+        endpoints: Endpoints,
+        /// What the last attempt failed with.
+        why: String,
+    },
+}
+
+impl Connector {
+    /// A connector for these replicas; connects when first asked.
+    pub fn new(endpoints: Endpoints) -> Self {
+        let shared = Shared {
+            endpoints,
+            state: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// The addresses it was made for.
+    pub fn endpoints(&self) -> &Endpoints {
+        &self.shared.endpoints
+    }
+
+    /// A channel to one of the replicas.
+    ///
+    /// # Errors
+    /// No replica can be reached now.
+    pub async fn channel(&self) -> Result<Channel, ConnectError> {
+        self.pick().await.map(|picked| picked.channel)
+    }
+
+    /// Chooses a replica at random among those that did not fail lately.
+    ///
+    /// # Errors
+    /// No replica can be reached now.
+    pub async fn pick(&self) -> Result<Picked, ConnectError> {
+        self.choose(None).await
+    }
+
+    /// Like [`pick`](Self::pick), but another replica than `last` if there is one.
+    ///
+    /// # Errors
+    /// No replica can be reached now.
+    pub async fn pick_other(&self, last: &Picked) -> Result<Picked, ConnectError> {
+        self.choose(Some(last.socket)).await
+    }
+
+    /// Leaves a replica alone for a while, because a call to it failed.
+    pub fn failed(&self, picked: &Picked) {
+        let mut state = self.state();
+        let is_current = state
+            .channels
+            .get(&picked.socket)
+            .is_none_or(|known| known.serial == picked.serial);
+        // A newer connection to the same address may well be fine.
+        if is_current {
+            state.channels.remove(&picked.socket);
+            state.ejections.failed(picked.socket, Instant::now());
+            state.resolved_at = None;
+        }
+    }
+
+    /// Clears the record of a replica that answered.
+    pub fn succeeded(&self, picked: &Picked) {
+        self.state().ejections.succeeded(picked.socket);
+    }
+
+    /// Opens a new connection next time, because this one is about to end; the replica behind the
+    /// same address may be another one then.
+    pub fn retire(&self, picked: &Picked) {
+        let mut state = self.state();
+        if state
+            .channels
+            .get(&picked.socket)
+            .is_some_and(|known| known.serial == picked.serial)
+        {
+            state.channels.remove(&picked.socket);
+        }
+    }
+
+    async fn choose(&self, avoid: Option<SocketAddr>) -> Result<Picked, ConnectError> {
+        self.resolve().await?;
+        if let Some(picked) = self
+            .order(avoid)
+            .first()
+            .and_then(|target| self.connected(target))
+        {
+            return Ok(picked);
+        }
+        let _one_at_a_time = self.shared.connecting.lock().await;
+        let mut why = String::from("no address");
+        for target in self.order(avoid) {
+            if let Some(picked) = self.connected(&target) {
+                return Ok(picked);
+            }
+            match connect(&target).await {
+                Ok(channel) => return Ok(self.store(&target, channel)),
+                Err(error) => {
+                    why = format!("{}: {error}", target.address);
+                    tracing::debug!(address = %target.address, error = %error, "cannot connect");
+                    self.state().ejections.failed(target.socket, Instant::now());
+                }
+            }
+        }
+        self.state().resolved_at = None;
+        Err(ConnectError::Unreachable {
+            endpoints: self.shared.endpoints.clone(),
+            why,
+        })
+    }
+
+    async fn resolve(&self) -> Result<(), ConnectError> {
+        let fresh = self
+            .state()
+            .resolved_at
+            .is_some_and(|at| at.elapsed() < RESOLVE_EVERY);
+        if fresh {
+            return Ok(());
+        }
+        let (mut targets, mut failure) = (Vec::<Target>::new(), None);
+        for address in self.shared.endpoints.addresses() {
+            match tokio::net::lookup_host((address.host(), address.port())).await {
+                Ok(sockets) => {
+                    for socket in sockets {
+                        if !targets.iter().any(|target| target.socket == socket) {
+                            targets.push(Target {
+                                socket,
+                                address: address.clone(),
+                            });
+                        }
+                    }
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        let mut state = self.state();
+        if targets.is_empty() {
+            // A resolver that fails for a moment does not make known replicas unusable.
+            if !state.targets.is_empty() {
+                return Ok(());
+            }
+            let source = failure.unwrap_or_else(|| std::io::Error::other("no address found"));
+            return Err(ConnectError::Resolve {
+                endpoints: self.shared.endpoints.clone(),
+                source,
+            });
+        }
+        let State {
+            channels, ejections, ..
+        } = &mut *state;
+        let known = |socket: &SocketAddr| targets.iter().any(|target| target.socket == *socket);
+        channels.retain(|socket, _| known(socket));
+        ejections.keep_only(known);
+        state.targets = targets;
+        state.resolved_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// The replicas in the order to try them: usable ones at random, then `avoid`, then ejected ones
+    /// by how soon they may be used again, because with all of them ejected one must still be tried.
+    fn order(&self, avoid: Option<SocketAddr>) -> Vec<Target> {
+        let now = Instant::now();
+        let state = self.state();
+        let mut targets = state.targets.clone();
+        targets.shuffle(&mut rand::rng());
+        targets.sort_by_key(|target| {
+            (
+                state.ejections.until(target.socket, now),
+                avoid == Some(target.socket),
+            )
+        });
+        targets
+    }
+
+    fn connected(&self, target: &Target) -> Option<Picked> {
+        let state = self.state();
+        let known = state.channels.get(&target.socket)?;
+        Some(Picked {
+            channel: known.channel.clone(),
+            socket: target.socket,
+            serial: known.serial,
+        })
+    }
+
+    fn store(&self, target: &Target, channel: Channel) -> Picked {
+        let mut state = self.state();
+        state.next_serial += 1;
+        let serial = state.next_serial;
+        state.channels.insert(
+            target.socket,
+            Connection {
+                serial,
+                channel: channel.clone(),
+            },
+        );
+        Picked {
+            channel,
+            socket: target.socket,
+            serial,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change leaves the state usable, so a panic elsewhere does not spoil it.
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn connect(target: &Target) -> Result<Channel, String> {
+    let origin = format!("http://{}", target.address);
+    let endpoint = Endpoint::from_shared(format!("http://{}", target.socket))
+        .map_err(|error| error.to_string())?
+        // Proxies route by the name that was asked for, not by the address behind it.
+        .origin(
+            origin
+                .parse()
+                .map_err(|_| format!("`{origin}` is not a valid origin"))?,
+        )
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .tcp_keepalive(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    // Bounds the HTTP/2 handshake too, which `connect_timeout` does not.
+    match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await {
+        Ok(Ok(channel)) => Ok(channel),
+        Ok(Err(error)) => Err(innermost(&error)),
+        Err(_) => Err(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())),
+    }
+}
+
+/// The first cause says what happened ("connection refused"); the layers above only wrap it.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string().to_lowercase()
+}

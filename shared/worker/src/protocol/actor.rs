@@ -1,0 +1,291 @@
+//! The actor that owns the worker's state, and its loop.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use tasklease_client::Connector;
+use tasklease_lifecycle::Shutdown;
+use tasklease_proto::v1::{ClaimTaskRequest, LeasedTask, ReportProgressRequest};
+use tokio::{
+    runtime::Handle,
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    task::AbortHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    args::Settings, error::WorkerError, lease_key::LeaseKey, registry::Registry, run_code::Launcher,
+    run_code::RunningCode,
+};
+
+use super::{
+    credit::Credit,
+    event::Event,
+    heartbeats::Heartbeats,
+    leases::Leases,
+    line::{Line, Way},
+    outbox::Outbox,
+    stopping::{Stopping, Urgency},
+    stream::{self, Rpc, StreamId},
+};
+
+/// How long code of a lost lease may tidy up before its future is dropped. The fence leaves a fifth
+/// of the lease duration for it.
+const TIDY_UP: Duration = Duration::from_millis(500);
+/// The most events handled before the timers are looked at again.
+const MAX_EVENTS: usize = 1_024;
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// No code runs any more.
+    Clean,
+    /// Code that does not stop still holds this many slots.
+    CodeStillRuns(u32),
+}
+
+/// The session that the scheduler opened.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: String,
+    pub(super) heartbeats: Heartbeats,
+}
+
+/// Everything a worker knows.
+pub(crate) struct Actor {
+    pub(super) settings: Settings,
+    /// Random per start of the process.
+    pub(super) incarnation: String,
+    pub(super) connector: Connector,
+    pub(super) launcher: Launcher,
+    pub(super) session: Option<Session>,
+    pub(super) claim: Line<ClaimTaskRequest>,
+    pub(super) report: Line<ReportProgressRequest>,
+    /// When the hello of the claim stream that is being opened was sent.
+    pub(super) hello_at: Option<Instant>,
+    /// Leases that came on the old claim stream after the hello on the new one. Unless the new
+    /// stream fails, the scheduler takes them back, because that hello did not name them.
+    pub(super) deferred: Vec<LeasedTask>,
+    pub(super) leases: Leases,
+    pub(super) outbox: Outbox,
+    pub(super) credit: Credit,
+    /// Runs whose code has left news, in the order they did.
+    pub(super) with_news: VecDeque<LeaseKey>,
+    /// Leases whose outcome was refused, and replaced by a failure.
+    pub(super) refused_once: HashSet<LeaseKey>,
+    /// Code of lost leases, and when its future is dropped.
+    pub(super) doomed: Vec<(Instant, AbortHandle)>,
+    pub(super) stopping: Stopping,
+    pub(super) last_sequence: u64,
+    /// Set when the scheduler refuses the worker itself.
+    pub(super) refused: Option<String>,
+    next_stream: u64,
+    events: UnboundedSender<Event>,
+    inbox: UnboundedReceiver<Event>,
+}
+
+impl Actor {
+    pub(crate) fn new(settings: Settings, registry: Registry, code_runtime: Handle) -> Self {
+        let (events, inbox) = unbounded_channel();
+        Self {
+            incarnation: uuid::Uuid::new_v4().simple().to_string(),
+            connector: Connector::new(settings.endpoints.clone()),
+            launcher: Launcher::new(registry, code_runtime, events.clone()),
+            session: None,
+            claim: Line::default(),
+            report: Line::default(),
+            hello_at: None,
+            deferred: Vec::new(),
+            leases: Leases::default(),
+            outbox: Outbox::default(),
+            credit: Credit::new(settings.slots),
+            with_news: VecDeque::new(),
+            refused_once: HashSet::new(),
+            doomed: Vec::new(),
+            stopping: Stopping::default(),
+            last_sequence: 0,
+            refused: None,
+            next_stream: 0,
+            settings,
+            events,
+            inbox,
+        }
+    }
+
+    /// Runs until the shutdown is done.
+    pub(crate) async fn run(
+        mut self,
+        shutdown: Shutdown,
+        abandoned: CancellationToken,
+    ) -> Result<Ended, WorkerError> {
+        tracing::info!(
+            name = self.settings.name,
+            scheduler = %self.settings.endpoints,
+            task_types = ?self.launcher.task_types(),
+            queues = ?self.settings.queues,
+            slots = self.settings.slots,
+            "worker starts"
+        );
+        self.claim.renew(Instant::now(), Way::Any);
+        let mut batch = Vec::with_capacity(MAX_EVENTS);
+        loop {
+            let wake = self.next_wake();
+            tokio::select! {
+                biased;
+                () = until(wake) => {}
+                () = shutdown.hard().cancelled(), if self.stopping.listens_to(Urgency::Hard) => {
+                    self.stop(Urgency::Hard, Instant::now());
+                }
+                () = abandoned.cancelled(), if self.stopping.listens_to(Urgency::Hard) => {
+                    self.stop(Urgency::Hard, Instant::now());
+                }
+                () = shutdown.soft().cancelled(), if self.stopping.listens_to(Urgency::Soft) => {
+                    self.stop(Urgency::Soft, Instant::now());
+                }
+                _ = self.inbox.recv_many(&mut batch, MAX_EVENTS) => {}
+            }
+            // The fence comes before everything that arrived meanwhile: a process that was stopped
+            // and continued must not act on a session that has run out.
+            let now = Instant::now();
+            self.check_fence(now);
+            for event in batch.drain(..) {
+                self.handle(event, now);
+            }
+            self.run_timers(now);
+            self.flush(now);
+            if let Some(reason) = self.refused.take() {
+                for code in self.leases.remove_all() {
+                    self.doom(code, "the scheduler refuses this worker", now);
+                }
+                self.drop_doomed(None);
+                return Err(WorkerError::Refused(reason));
+            }
+            if self.stopping_is_done(now) {
+                self.drop_doomed(None);
+                tracing::info!("worker ends");
+                return Ok(match self.credit.taken() {
+                    0 => Ended::Clean,
+                    count => Ended::CodeStillRuns(count),
+                });
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Claim(id, incoming) => self.on_claim(id, incoming, now),
+            Event::Report(id, incoming) => self.on_report(id, incoming, now),
+            Event::News(key) => self.with_news.push_back(key),
+            Event::Returned(key, result) => self.on_returned(&key, result),
+            Event::SlotFreed => self.credit.freed(),
+        }
+    }
+
+    fn run_timers(&mut self, now: Instant) {
+        self.drop_doomed(Some(now));
+        self.end_overdue_runs(now);
+        self.advance_stopping(now);
+        self.check_overdue(now);
+        if let Some(way) = self.claim.take_due(now) {
+            let stream = self.open_stream(way);
+            self.claim.opening(stream);
+        }
+        if self.session.is_some()
+            && let Some(way) = self.report.take_due(now)
+        {
+            let stream = self.open_stream(way);
+            self.report.opening(stream);
+        }
+    }
+
+    fn open_stream<R: Rpc>(&mut self, way: Way) -> stream::Stream<R> {
+        self.next_stream += 1;
+        stream::open(
+            StreamId(self.next_stream),
+            self.connector.clone(),
+            way,
+            self.events.clone(),
+        )
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let session = self.session.as_ref();
+        let moments = [
+            self.claim.due(),
+            session.and_then(|_| self.report.due()),
+            session.map(|session| session.heartbeats.fence_at()),
+            session.and_then(|session| session.heartbeats.next()),
+            session
+                .filter(|_| !self.report.is_renewing())
+                .and_then(|s| s.heartbeats.overdue_at()),
+            self.leases.next_grace_end(),
+            self.doomed.iter().map(|(at, _)| *at).min(),
+            self.stopping.next_wake(),
+        ];
+        moments.into_iter().flatten().min()
+    }
+
+    fn check_fence(&mut self, now: Instant) {
+        if self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.heartbeats.fence_at() <= now)
+        {
+            self.lose_session("no scheduler confirmed the session in time", now);
+        }
+    }
+
+    /// The session is over: its leases are lost, nothing of them may be reported, and the worker
+    /// starts anew.
+    pub(super) fn lose_session(&mut self, reason: &str, now: Instant) {
+        let code = self.leases.remove_all();
+        tracing::warn!(reason, running = code.len(), "session lost");
+        for code in code {
+            self.doom(code, reason, now);
+        }
+        self.session = None;
+        self.outbox.clear();
+        self.with_news.clear();
+        self.refused_once.clear();
+        self.hello_at = None;
+        self.deferred.clear();
+        self.report.shut();
+        self.claim.shut();
+        self.credit.stream_replaced();
+        if !self.stopping.is_requested() {
+            self.claim
+                .renew(now + Duration::from_millis(100).mul_f64(rand::random()), Way::Any);
+        }
+    }
+
+    /// Stops code whose lease is lost: tells it, and drops its future if it does not listen.
+    pub(super) fn doom(&mut self, code: RunningCode, reason: &str, now: Instant) {
+        code.stop.raise(reason);
+        self.doomed.push((now + TIDY_UP, code.abort));
+    }
+
+    /// Drops the futures whose time is over, or all of them.
+    fn drop_doomed(&mut self, now: Option<Instant>) {
+        self.doomed.retain(|(at, abort)| {
+            let stays = now.is_some_and(|now| *at > now);
+            if !stays {
+                abort.abort();
+            }
+            stays
+        });
+    }
+
+    pub(super) fn next_sequence(&mut self) -> u64 {
+        self.last_sequence += 1;
+        self.last_sequence
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,36 @@
+//! What happens to a worker.
+
+use bytes::Bytes;
+use tasklease_client::Picked;
+use tasklease_proto::v1::{ClaimTaskResponse, ReportProgressResponse};
+use tonic::Status;
+
+use crate::{lease_key::LeaseKey, task::TaskResult};
+
+use super::stream::StreamId;
+
+/// One thing that happened.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// On a ClaimTask stream.
+    Claim(StreamId, Incoming<ClaimTaskResponse>),
+    /// On a ReportProgress stream.
+    Report(StreamId, Incoming<ReportProgressResponse>),
+    /// The code of a run has left news in its mailbox.
+    News(LeaseKey),
+    /// The code of a run has returned.
+    Returned(LeaseKey, TaskResult<Bytes>),
+    /// The last thread of a run is done.
+    SlotFreed,
+}
+
+/// One thing that happened on a stream.
+#[derive(Debug)]
+pub(crate) enum Incoming<T> {
+    /// A replica was found; the worker speaks first.
+    Connected(Picked),
+    /// The scheduler said something.
+    Message(T),
+    /// The stream is over; `None` if the scheduler closed it in order.
+    Closed(Option<Status>),
+}

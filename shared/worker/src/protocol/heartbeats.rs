@@ -1,0 +1,139 @@
+//! Whether the session is alive, judged on this side.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+/// Share of the lease duration after which the worker stops its own tasks.
+const FENCE: f64 = 0.8;
+/// Share of the heartbeat interval after which an answer is overdue and another replica is tried.
+const OVERDUE: f64 = 0.6;
+/// An answer is never overdue sooner than this.
+const LEAST_OVERDUE: Duration = Duration::from_millis(500);
+
+/// The heartbeats of one session.
+#[derive(Debug)]
+pub(crate) struct Heartbeats {
+    interval: Duration,
+    lease: Duration,
+    /// When the latest heartbeat that was acknowledged had been sent. The scheduler extended the
+    /// lease after that moment, so the lease lasts at least until this plus its duration.
+    proof: Instant,
+    next: Option<Instant>,
+    /// Sequences under way on the current stream, and when they were sent.
+    under_way: BTreeMap<u64, Instant>,
+}
+
+impl Heartbeats {
+    /// Of a session that began with a hello sent at this time.
+    pub(crate) fn new(interval: Duration, lease: Duration, hello_at: Instant) -> Self {
+        Self {
+            interval,
+            lease,
+            proof: hello_at,
+            next: None,
+            under_way: BTreeMap::new(),
+        }
+    }
+
+    /// A report stream is open: a heartbeat is due at once.
+    pub(crate) fn stream_opened(&mut self, now: Instant) {
+        self.under_way.clear();
+        self.next = Some(now);
+    }
+
+    /// No report stream any more: nothing is due.
+    pub(crate) fn stream_lost(&mut self) {
+        self.under_way.clear();
+        self.next = None;
+    }
+
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.next.is_some_and(|next| next <= now)
+    }
+
+    pub(crate) fn sent(&mut self, sequence: u64, now: Instant) {
+        self.under_way.insert(sequence, now);
+        self.next = Some(now + self.interval);
+    }
+
+    /// An acknowledgement, perhaps of a heartbeat.
+    pub(crate) fn acknowledged(&mut self, sequence: u64) {
+        if let Some(sent) = self.under_way.remove(&sequence) {
+            self.proof = self.proof.max(sent);
+            // Whoever acknowledges a later one has stored the earlier ones too.
+            self.under_way = self.under_way.split_off(&sequence);
+        }
+    }
+
+    /// When the worker must have stopped its tasks unless another acknowledgement comes.
+    pub(crate) fn fence_at(&self) -> Instant {
+        self.proof + self.lease.mul_f64(FENCE)
+    }
+
+    /// When the oldest heartbeat under way is overdue.
+    pub(crate) fn overdue_at(&self) -> Option<Instant> {
+        let patience = self.interval.mul_f64(OVERDUE).max(LEAST_OVERDUE);
+        self.under_way.values().next().map(|sent| *sent + patience)
+    }
+
+    /// When the next heartbeat is due.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn session(start: Instant) -> Heartbeats {
+        Heartbeats::new(5 * SECOND, 15 * SECOND, start)
+    }
+
+    #[test]
+    fn the_fence_counts_from_the_sending_of_the_last_acknowledged_heartbeat() {
+        let start = Instant::now();
+        let mut heartbeats = session(start);
+        assert_eq!(
+            heartbeats.fence_at(),
+            start + 12 * SECOND,
+            "the hello counts first"
+        );
+        heartbeats.stream_opened(start + SECOND);
+        heartbeats.sent(7, start + SECOND);
+        heartbeats.sent(8, start + 6 * SECOND);
+        assert_eq!(
+            heartbeats.fence_at(),
+            start + 12 * SECOND,
+            "sending alone proves nothing"
+        );
+        heartbeats.acknowledged(7);
+        assert_eq!(heartbeats.fence_at(), start + 13 * SECOND);
+        heartbeats.acknowledged(8);
+        assert_eq!(heartbeats.fence_at(), start + 18 * SECOND);
+        heartbeats.acknowledged(7);
+        assert_eq!(
+            heartbeats.fence_at(),
+            start + 18 * SECOND,
+            "the proof never goes back"
+        );
+    }
+
+    #[test]
+    fn heartbeats_are_due_at_once_on_a_new_stream_and_then_at_the_interval() {
+        let start = Instant::now();
+        let mut heartbeats = session(start);
+        assert!(!heartbeats.is_due(start));
+        heartbeats.stream_opened(start);
+        assert!(heartbeats.is_due(start));
+        heartbeats.sent(1, start);
+        assert!(!heartbeats.is_due(start + 4 * SECOND) && heartbeats.is_due(start + 5 * SECOND));
+        assert_eq!(heartbeats.overdue_at(), Some(start + 3 * SECOND));
+        heartbeats.stream_lost();
+        assert_eq!((heartbeats.next(), heartbeats.overdue_at()), (None, None));
+    }
+}

@@ -1,0 +1,259 @@
+//! The leases that the worker holds: running, or ended with a report under way.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Instant,
+};
+
+use tasklease_proto::v1::{LeaseRef, report::News};
+
+use crate::{lease_key::LeaseKey, outcome::Told, run_code::RunningCode};
+
+/// How many cancel requests for unknown leases are remembered. A request can overtake its lease,
+/// because they travel on different streams.
+const MAX_EARLY_CANCELS: usize = 1_024;
+
+#[derive(Debug, Default)]
+struct Lease {
+    /// `None` once the run has ended here.
+    code: Option<RunningCode>,
+    told: Told,
+}
+
+/// What a cancel request met.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Cancelled {
+    /// Running code, which has been told.
+    Told,
+    /// A run that has ended already; its outcome is under way.
+    Ended,
+    /// No lease, or not yet.
+    Unknown,
+}
+
+/// All leases by name.
+#[derive(Debug, Default)]
+pub(crate) struct Leases {
+    held: HashMap<LeaseKey, Lease>,
+    running: usize,
+    /// When code that was told to stop is given up.
+    grace_ends: HashMap<LeaseKey, Instant>,
+    early_cancels: VecDeque<(LeaseKey, String)>,
+}
+
+impl Leases {
+    pub(crate) fn contains(&self, key: &LeaseKey) -> bool {
+        self.held.contains_key(key)
+    }
+
+    /// Adds a lease whose code runs.
+    pub(crate) fn add_running(&mut self, key: LeaseKey, code: RunningCode) {
+        self.running += 1;
+        self.held.insert(
+            key,
+            Lease {
+                code: Some(code),
+                told: Told::Nothing,
+            },
+        );
+    }
+
+    /// Adds a lease that has ended before any code ran.
+    pub(crate) fn add_ended(&mut self, key: LeaseKey) {
+        self.held.insert(key, Lease::default());
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        self.running
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// The leases to name when going on with the session.
+    pub(crate) fn held(&self) -> Vec<LeaseRef> {
+        self.held.keys().map(LeaseKey::to_wire).collect()
+    }
+
+    /// The news that the code of a lease has left.
+    pub(crate) fn fetch_news(&self, key: &LeaseKey) -> Vec<News> {
+        let code = self.held.get(key).and_then(|lease| lease.code.as_ref());
+        code.map(|code| code.mailbox.fetch()).unwrap_or_default()
+    }
+
+    /// The run has ended here: takes its code away, with the last news and what it was told.
+    /// `None` if it had ended before or is not held.
+    pub(crate) fn end(&mut self, key: &LeaseKey) -> Option<(RunningCode, Vec<News>, Told)> {
+        let lease = self.held.get_mut(key)?;
+        let code = lease.code.take()?;
+        self.running -= 1;
+        self.grace_ends.remove(key);
+        let news = code.mailbox.close();
+        Some((code, news, std::mem::take(&mut lease.told)))
+    }
+
+    /// The outcome is durable, or the lease is lost: forgets it, and hands back code that still
+    /// runs.
+    pub(crate) fn remove(&mut self, key: &LeaseKey) -> Option<RunningCode> {
+        let code = self.held.remove(key)?.code?;
+        self.running -= 1;
+        self.grace_ends.remove(key);
+        code.mailbox.close();
+        Some(code)
+    }
+
+    /// All leases are lost: forgets them, and hands back the code that still runs.
+    pub(crate) fn remove_all(&mut self) -> Vec<RunningCode> {
+        self.running = 0;
+        self.grace_ends.clear();
+        self.early_cancels.clear();
+        let code = self.held.drain().filter_map(|(_, lease)| lease.code);
+        code.inspect(|code| drop(code.mailbox.close())).collect()
+    }
+
+    /// Tells the code of a lease to stop until `grace_end`; a repeated request can only shorten
+    /// the grace.
+    pub(crate) fn cancel(&mut self, key: &LeaseKey, reason: &str, grace_end: Instant) -> Cancelled {
+        let Some(lease) = self.held.get_mut(key) else {
+            if self.early_cancels.len() >= MAX_EARLY_CANCELS {
+                self.early_cancels.pop_front();
+            }
+            self.early_cancels.push_back((key.clone(), reason.to_owned()));
+            return Cancelled::Unknown;
+        };
+        let Some(code) = &lease.code else {
+            return Cancelled::Ended;
+        };
+        if !matches!(lease.told, Told::Cancel { .. }) {
+            lease.told = Told::Cancel {
+                reason: reason.to_owned(),
+            };
+        }
+        code.stop.raise(reason);
+        let end = self.grace_ends.entry(key.clone()).or_insert(grace_end);
+        *end = grace_end.min(*end);
+        Cancelled::Told
+    }
+
+    /// The reason of a cancel request that came before its lease.
+    pub(crate) fn take_early_cancel(&mut self, key: &LeaseKey) -> Option<String> {
+        let index = self.early_cancels.iter().position(|(early, _)| early == key)?;
+        self.early_cancels.remove(index).map(|(_, reason)| reason)
+    }
+
+    /// Tells all running code to make room.
+    pub(crate) fn release_all(&mut self, reason: &str) {
+        for lease in self.held.values_mut() {
+            if let Some(code) = &lease.code {
+                if lease.told == Told::Nothing {
+                    lease.told = Told::Release;
+                }
+                code.stop.raise(reason);
+            }
+        }
+    }
+
+    /// The leases whose code runs.
+    pub(crate) fn running_keys(&self) -> Vec<LeaseKey> {
+        let running = self.held.iter().filter(|(_, lease)| lease.code.is_some());
+        running.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// When the next grace ends.
+    pub(crate) fn next_grace_end(&self) -> Option<Instant> {
+        self.grace_ends.values().min().copied()
+    }
+
+    /// The leases whose grace is over.
+    pub(crate) fn grace_over(&self, now: Instant) -> Vec<LeaseKey> {
+        self.grace_ends
+            .iter()
+            .filter(|(_, end)| **end <= now)
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::{news::Mailbox, stop::StopSignal};
+
+    fn key(name: &str) -> LeaseKey {
+        LeaseKey::new(name, 1)
+    }
+
+    fn code(key: &LeaseKey) -> RunningCode {
+        let (events, _) = tokio::sync::mpsc::unbounded_channel();
+        RunningCode {
+            stop: StopSignal::default(),
+            mailbox: Arc::new(Mailbox::new(key.clone(), events)),
+            abort: tokio::spawn(std::future::pending::<()>()).abort_handle(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_held_until_its_outcome_is_durable() {
+        let mut leases = Leases::default();
+        leases.add_running(key("a"), code(&key("a")));
+        assert_eq!((leases.running(), leases.held().len()), (1, 1));
+        assert!(leases.end(&key("a")).is_some() && leases.end(&key("a")).is_none());
+        assert_eq!((leases.running(), leases.held().len()), (0, 1));
+        leases.remove(&key("a"));
+        assert!(leases.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_cancel_request_raises_the_signal_and_its_grace_can_only_shrink() {
+        let mut leases = Leases::default();
+        let code = code(&key("a"));
+        let stop = code.stop.clone();
+        leases.add_running(key("a"), code);
+        let now = Instant::now();
+        let (soon, late) = (now + Duration::from_secs(1), now + Duration::from_secs(9));
+        assert_eq!(leases.cancel(&key("a"), "by hand", soon), Cancelled::Told);
+        assert_eq!(leases.cancel(&key("a"), "again", late), Cancelled::Told);
+        assert_eq!((stop.is_raised(), stop.reason()), (true, Some("by hand")));
+        assert_eq!(
+            (leases.next_grace_end(), leases.grace_over(soon)),
+            (Some(soon), vec![key("a")])
+        );
+        let (_, _, told) = leases.end(&key("a")).expect("runs");
+        assert_eq!(
+            told,
+            Told::Cancel {
+                reason: "by hand".into()
+            }
+        );
+        assert_eq!(leases.cancel(&key("a"), "late", late), Cancelled::Ended);
+        assert_eq!(leases.next_grace_end(), None);
+    }
+
+    #[test]
+    fn a_cancel_request_that_overtakes_its_lease_is_remembered_within_bounds() {
+        let mut leases = Leases::default();
+        let now = Instant::now();
+        assert_eq!(leases.cancel(&key("a"), "early", now), Cancelled::Unknown);
+        assert_eq!(leases.take_early_cancel(&key("a")).as_deref(), Some("early"));
+        assert_eq!(leases.take_early_cancel(&key("a")), None);
+        for number in 0..2 * MAX_EARLY_CANCELS {
+            leases.cancel(&key(&number.to_string()), "", now);
+        }
+        assert_eq!(leases.early_cancels.len(), MAX_EARLY_CANCELS);
+    }
+
+    #[tokio::test]
+    async fn releasing_does_not_overrule_a_cancel_request() {
+        let mut leases = Leases::default();
+        for name in ["a", "b"] {
+            leases.add_running(key(name), code(&key(name)));
+        }
+        leases.cancel(&key("a"), "by hand", Instant::now());
+        leases.release_all("the worker is stopping");
+        assert!(matches!(leases.end(&key("a")), Some((_, _, Told::Cancel { .. }))));
+        assert!(matches!(leases.end(&key("b")), Some((_, _, Told::Release))));
+    }
+}

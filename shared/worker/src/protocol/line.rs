@@ -1,0 +1,161 @@
+//! One of the worker's two streams, kept open: the stream in use, the one that shall replace it,
+//! and when to open the next.
+
+use std::time::{Duration, Instant};
+
+use tasklease_client::{Backoff, Picked};
+
+use super::stream::{Stream, StreamId};
+
+/// Which replica to open a stream at.
+#[derive(Debug, Clone)]
+pub(crate) enum Way {
+    /// Any.
+    Any,
+    /// Another than this, if there is one.
+    Other(Picked),
+    /// The one behind this connection.
+    Same(Picked),
+}
+
+/// Which part of a line a stream plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// In use.
+    Current,
+    /// Being opened.
+    Next,
+    /// Of the past; what it says does not matter.
+    Old,
+}
+
+/// A stream and its successor.
+#[derive(Debug)]
+pub(crate) struct Line<Req> {
+    current: Option<Stream<Req>>,
+    next: Option<Stream<Req>>,
+    due: Option<(Instant, Way)>,
+    failures: u32,
+}
+
+impl<Req> Default for Line<Req> {
+    fn default() -> Self {
+        Self {
+            current: None,
+            next: None,
+            due: None,
+            failures: 0,
+        }
+    }
+}
+
+/// Reconnecting must be quick against the lease duration, so the delays stay short.
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(100),
+    longest: Duration::from_secs(2),
+};
+
+impl<Req> Line<Req> {
+    pub(crate) fn role(&self, id: StreamId) -> Role {
+        let is = |stream: &Option<Stream<Req>>| stream.as_ref().is_some_and(|stream| stream.id == id);
+        if is(&self.current) {
+            Role::Current
+        } else if is(&self.next) {
+            Role::Next
+        } else {
+            Role::Old
+        }
+    }
+
+    /// Asks for a new stream, which replaces the current one once it has been answered. A stream
+    /// that is being opened already is that new stream.
+    pub(crate) fn renew(&mut self, at: Instant, way: Way) {
+        if self.next.is_none() && self.due.as_ref().is_none_or(|(due, _)| at < *due) {
+            self.due = Some((at, way));
+        }
+    }
+
+    /// When the next stream shall be opened.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.due.as_ref().map(|(at, _)| *at)
+    }
+
+    /// Where to open a stream, if it is time.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Way> {
+        self.due.take_if(|(at, _)| *at <= now).map(|(_, way)| way)
+    }
+
+    pub(crate) fn opening(&mut self, stream: Stream<Req>) {
+        self.next = Some(stream);
+    }
+
+    /// Notes where the stream that is being opened leads.
+    pub(crate) fn connected(&mut self, picked: Picked) -> Option<&Stream<Req>> {
+        let next = self.next.as_mut()?;
+        next.picked = Some(picked);
+        Some(next)
+    }
+
+    /// The stream that was being opened has been answered and replaces the current one, whose
+    /// connection is handed back.
+    pub(crate) fn answered(&mut self) -> Option<Picked> {
+        self.failures = 0;
+        let old = std::mem::replace(&mut self.current, self.next.take());
+        old.and_then(|old| old.picked.clone())
+    }
+
+    /// A stream is over: forgets it and plans the next, `random` (0 to 1) spreading the delay.
+    pub(crate) fn closed(&mut self, id: StreamId, now: Instant, random: f64) -> Role {
+        let role = self.role(id);
+        let gone = match role {
+            Role::Current => self.current.take(),
+            Role::Next => self.next.take(),
+            Role::Old => return role,
+        };
+        if role == Role::Next {
+            self.failures = self.failures.saturating_add(1);
+        }
+        let way = gone
+            .and_then(|gone| gone.picked.clone())
+            .map_or(Way::Any, Way::Other);
+        self.renew(now + BACKOFF.delay(self.failures.max(1), random), way);
+        role
+    }
+
+    /// Where the current stream leads.
+    pub(crate) fn picked(&self) -> Option<&Picked> {
+        self.current.as_ref()?.picked.as_ref()
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.current.is_some()
+    }
+
+    pub(crate) fn is_renewing(&self) -> bool {
+        self.next.is_some() || self.due.is_some()
+    }
+
+    pub(crate) fn send(&self, message: Req) {
+        if let Some(current) = &self.current {
+            current.send(message);
+        }
+    }
+
+    /// Ends both streams and plans none.
+    pub(crate) fn shut(&mut self) {
+        (self.current, self.next, self.due) = (None, None, None);
+    }
+
+    /// Says no more, opens no more, but still listens.
+    pub(crate) fn finish_sending(&mut self) {
+        (self.next, self.due) = (None, None);
+        if let Some(current) = &mut self.current {
+            current.finish_sending();
+        }
+    }
+
+    /// Forgets a plan to open a stream.
+    pub(crate) fn plan_nothing(&mut self) {
+        self.due = None;
+    }
+}

@@ -1,0 +1,250 @@
+//! Reports that the scheduler has not acknowledged yet.
+//!
+//! Reports leave in the order they came, in batches, and stay here until the batch they left with
+//! is acknowledged. When the stream breaks, all of them leave again, in the same order.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use prost::Message as _;
+use tasklease_proto::v1::{Report, report::News};
+
+use crate::lease_key::LeaseKey;
+
+/// The most reports of one batch.
+const MAX_REPORTS: usize = 5_000;
+/// The most bytes of one batch; a single larger report travels alone.
+const MAX_BYTES: usize = 2 << 20;
+
+/// What an acknowledged report was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The worker has the task.
+    Accepted,
+    /// Progress or a log line.
+    Event,
+    /// The run has ended.
+    Outcome,
+}
+
+#[derive(Debug)]
+struct Entry {
+    lease: LeaseKey,
+    kind: Kind,
+    report: Report,
+    bytes: usize,
+}
+
+/// The reports under way or waiting, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    entries: BTreeMap<u64, Entry>,
+    next_entry: u64,
+    /// The first entry that has not left on the current stream.
+    unsent: u64,
+    /// Which entries left with which sequence.
+    under_way: HashMap<u64, Vec<u64>>,
+    bytes: usize,
+}
+
+impl Outbox {
+    pub(crate) fn push(&mut self, lease: &LeaseKey, news: News) {
+        let kind = match &news {
+            News::Accepted(_) => Kind::Accepted,
+            News::Progress(_) | News::Log(_) => Kind::Event,
+            News::Succeeded(_) | News::Failed(_) | News::Cancelled(_) | News::Released(_) => Kind::Outcome,
+        };
+        let report = Report {
+            task_id: lease.task_id.to_string(),
+            lease_token: lease.token,
+            news: Some(news),
+        };
+        // Room for the tag and the length before each report.
+        let bytes = report.encoded_len() + 6;
+        self.bytes += bytes;
+        self.entries.insert(
+            self.next_entry,
+            Entry {
+                lease: lease.clone(),
+                kind,
+                report,
+                bytes,
+            },
+        );
+        self.next_entry += 1;
+    }
+
+    /// The next batch, which leaves with this sequence; `None` if nothing waits.
+    pub(crate) fn next_batch(&mut self, sequence: u64) -> Option<Vec<Report>> {
+        let (mut reports, mut ids, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for (id, entry) in self.entries.range(self.unsent..) {
+            let full = reports.len() >= MAX_REPORTS || bytes + entry.bytes > MAX_BYTES;
+            if full && !reports.is_empty() {
+                break;
+            }
+            bytes += entry.bytes;
+            reports.push(entry.report.clone());
+            ids.push(*id);
+        }
+        self.unsent = ids.last()? + 1;
+        self.under_way.insert(sequence, ids);
+        Some(reports)
+    }
+
+    /// How many batches are under way.
+    pub(crate) fn under_way(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// A batch is durable: forgets its reports and says what they were.
+    pub(crate) fn acknowledge(&mut self, sequence: u64) -> Vec<(LeaseKey, Kind)> {
+        let ids = self.under_way.remove(&sequence).unwrap_or_default();
+        let gone = ids.iter().filter_map(|id| self.entries.remove(id));
+        let gone: Vec<_> = gone.map(|entry| (entry.lease, entry.kind, entry.bytes)).collect();
+        self.bytes -= gone.iter().map(|(_, _, bytes)| bytes).sum::<usize>();
+        gone.into_iter().map(|(lease, kind, _)| (lease, kind)).collect()
+    }
+
+    /// A new stream: everything leaves again.
+    pub(crate) fn resend_all(&mut self) {
+        self.under_way.clear();
+        self.unsent = 0;
+    }
+
+    /// Drops the reports of leases that are lost.
+    pub(crate) fn forget(&mut self, leases: &HashSet<LeaseKey>) {
+        let mut freed = 0;
+        self.entries.retain(|_, entry| {
+            let keep = !leases.contains(&entry.lease);
+            freed += if keep { 0 } else { entry.bytes };
+            keep
+        });
+        self.bytes -= freed;
+    }
+
+    /// Drops everything.
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+        self.under_way.clear();
+        self.bytes = 0;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Bytes of all reports here.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// True if something waits to leave.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.entries.range(self.unsent..).next().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tasklease_proto::v1::{Accepted, LogLine, LogReport, Released};
+
+    use super::*;
+
+    fn lease(name: &str) -> LeaseKey {
+        LeaseKey::new(name, 1)
+    }
+
+    fn log(number: i64, text: &str) -> News {
+        let line = LogLine {
+            level: "info".into(),
+            message: text.into(),
+            time: None,
+        };
+        News::Log(LogReport {
+            event_number: number,
+            line: Some(line),
+        })
+    }
+
+    fn outcome() -> News {
+        News::Released(Released::default())
+    }
+
+    fn names(batch: Option<Vec<Report>>) -> Vec<String> {
+        batch
+            .unwrap_or_default()
+            .into_iter()
+            .map(|report| report.task_id)
+            .collect()
+    }
+
+    #[test]
+    fn reports_leave_in_order_and_stay_until_acknowledged() {
+        let mut outbox = Outbox::default();
+        outbox.push(&lease("a"), News::Accepted(Accepted {}));
+        outbox.push(&lease("b"), outcome());
+        assert_eq!(names(outbox.next_batch(1)), ["a", "b"]);
+        assert_eq!(
+            (outbox.next_batch(2), outbox.len(), outbox.under_way()),
+            (None, 2, 1)
+        );
+        let gone = outbox.acknowledge(1);
+        assert_eq!(gone, [(lease("a"), Kind::Accepted), (lease("b"), Kind::Outcome)]);
+        assert!(outbox.is_empty() && outbox.bytes() == 0);
+        assert_eq!(outbox.acknowledge(1), []);
+    }
+
+    #[test]
+    fn after_a_break_everything_unacknowledged_leaves_again_in_the_same_order() {
+        let mut outbox = Outbox::default();
+        for name in ["a", "b", "c"] {
+            outbox.push(&lease(name), outcome());
+            if name != "c" {
+                outbox.next_batch(u64::from(name.as_bytes()[0]));
+            }
+        }
+        outbox.acknowledge(u64::from(b'a'));
+        outbox.resend_all();
+        assert_eq!(names(outbox.next_batch(200)), ["b", "c"]);
+        assert_eq!(
+            outbox.acknowledge(u64::from(b'b')),
+            [],
+            "an answer from the old stream"
+        );
+        assert_eq!(outbox.acknowledge(200).len(), 2);
+    }
+
+    #[test]
+    fn batches_are_bounded_in_number_and_bytes_and_a_large_report_travels_alone() {
+        let mut outbox = Outbox::default();
+        for number in 0..5_001 {
+            outbox.push(&lease("a"), log(number, ""));
+        }
+        assert_eq!(names(outbox.next_batch(1)).len(), 5_000);
+        assert_eq!(names(outbox.next_batch(2)).len(), 1);
+        let large = "x".repeat(1_500_000);
+        outbox.push(&lease("b"), log(1, &large));
+        outbox.push(&lease("c"), log(1, &large));
+        outbox.push(&lease("d"), log(1, &"x".repeat(3_000_000)));
+        assert_eq!(names(outbox.next_batch(3)), ["b"]);
+        assert_eq!(names(outbox.next_batch(4)), ["c"]);
+        assert_eq!(names(outbox.next_batch(5)), ["d"]);
+    }
+
+    #[test]
+    fn the_reports_of_a_lost_lease_are_dropped_and_no_others() {
+        let mut outbox = Outbox::default();
+        for name in ["a", "b", "a"] {
+            outbox.push(&lease(name), outcome());
+        }
+        outbox.next_batch(1);
+        outbox.forget(&HashSet::from([lease("a")]));
+        outbox.resend_all();
+        assert_eq!(names(outbox.next_batch(2)), ["b"]);
+        outbox.acknowledge(2);
+        assert!(outbox.is_empty() && outbox.bytes() == 0);
+    }
+}

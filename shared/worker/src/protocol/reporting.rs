@@ -1,0 +1,287 @@
+//! The ReportProgress stream: heartbeats, reports, acknowledgements, and cancel requests.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tasklease_proto::{
+    convert::duration_from_wire,
+    v1::{
+        Acknowledgement, CancelNotice, Heartbeat, ReportBatch, ReportOpen, ReportProgressRequest,
+        ReportProgressResponse, report_progress_request, report_progress_response,
+    },
+};
+use tonic::Code;
+
+use crate::{
+    lease_key::LeaseKey,
+    outcome::{self, Told},
+    task::TaskResult,
+    task_error::TaskError,
+};
+
+use super::{
+    actor::Actor,
+    claiming::wait_of,
+    event::Incoming,
+    leases::Cancelled,
+    line::{Role, Way},
+    outbox::Kind,
+    stream::StreamId,
+};
+
+/// Batches under way at once: while one is being committed, the next travels. More would only make
+/// the batches smaller.
+const MAX_BATCHES: usize = 2;
+/// What holds if a cancel request names no grace.
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+/// A grace that is longer than this is not waited for.
+const LONGEST_GRACE: Duration = Duration::from_secs(3_600);
+
+impl Actor {
+    pub(super) fn on_report(
+        &mut self,
+        id: StreamId,
+        incoming: Incoming<ReportProgressResponse>,
+        now: Instant,
+    ) {
+        let role = self.report.role(id);
+        match (role, incoming) {
+            (Role::Old, _) => {}
+            (_, Incoming::Connected(picked)) => {
+                let Some(session_id) = self.session.as_ref().map(|session| session.id.clone()) else {
+                    return;
+                };
+                let open = report_progress_request::Message::Open(ReportOpen { session_id });
+                let sequence = self.next_sequence();
+                if let Some(stream) = self.report.connected(picked) {
+                    stream.send(ReportProgressRequest {
+                        sequence,
+                        message: Some(open),
+                    });
+                }
+            }
+            (_, Incoming::Message(message)) => match message.message {
+                Some(report_progress_response::Message::Opened(_)) if role == Role::Next => {
+                    self.report.answered();
+                    self.outbox.resend_all();
+                    if let Some(session) = &mut self.session {
+                        session.heartbeats.stream_opened(now);
+                    }
+                }
+                Some(report_progress_response::Message::Acknowledgement(acknowledgement)) => {
+                    self.on_acknowledgement(acknowledgement, now);
+                }
+                Some(report_progress_response::Message::Cancels(batch)) => {
+                    for notice in batch.cancels {
+                        self.on_cancel(&notice, now);
+                    }
+                }
+                Some(report_progress_response::Message::Ended(ended)) => {
+                    self.stopping.session_ended();
+                    self.lose_session(&format!("the scheduler ended it: {}", ended.reason), now);
+                }
+                Some(report_progress_response::Message::Drain(drain)) => {
+                    if let Some(picked) = self.report.picked().cloned() {
+                        self.connector.retire(&picked);
+                        // Where the claim stream is, if that has moved already.
+                        let moved = self
+                            .claim
+                            .picked()
+                            .filter(|claim| !claim.same_connection(&picked));
+                        let way = moved.cloned().map_or(Way::Other(picked), Way::Same);
+                        self.report.renew(now + wait_of(&drain), way);
+                    }
+                }
+                Some(report_progress_response::Message::Opened(_)) | None => {}
+            },
+            (_, Incoming::Closed(status)) => self.report_closed(id, status, now),
+        }
+    }
+
+    fn report_closed(&mut self, id: StreamId, status: Option<tonic::Status>, now: Instant) {
+        match &status {
+            Some(status) => {
+                tracing::warn!(code = ?status.code(), error = status.message(), "report stream ended")
+            }
+            None => tracing::debug!("report stream closed"),
+        }
+        let is_over =
+            |status: &tonic::Status| matches!(status.code(), Code::NotFound | Code::FailedPrecondition);
+        if status.as_ref().is_some_and(is_over) {
+            self.stopping.session_ended();
+            self.lose_session("the scheduler does not know it any more", now);
+            return;
+        }
+        if self.report.closed(id, now, rand::random()) == Role::Current
+            && let Some(session) = &mut self.session
+        {
+            session.heartbeats.stream_lost();
+        }
+    }
+
+    fn on_acknowledgement(&mut self, acknowledgement: Acknowledgement, now: Instant) {
+        let stale: HashSet<LeaseKey> = acknowledgement.stale.iter().map(LeaseKey::from).collect();
+        if !stale.is_empty() {
+            self.outbox.forget(&stale);
+        }
+        for key in &stale {
+            tracing::warn!(lease = %key, "lease lost");
+            if let Some(code) = self.leases.remove(key) {
+                self.doom(code, "the lease is lost", now);
+            }
+        }
+        let mut refused: HashMap<LeaseKey, String> = HashMap::new();
+        for report in acknowledgement.refused {
+            if let Some(lease) = &report.lease {
+                tracing::error!(task_id = lease.task_id, error = report.message, "report refused");
+                refused.insert(lease.into(), report.message);
+            }
+        }
+        for sequence in acknowledgement.sequences {
+            self.stopping.acknowledged(sequence);
+            if let Some(session) = &mut self.session {
+                session.heartbeats.acknowledged(sequence);
+            }
+            for (key, kind) in self.outbox.acknowledge(sequence) {
+                if kind == Kind::Outcome {
+                    self.settled(&key, refused.get(&key));
+                }
+            }
+        }
+    }
+
+    /// An outcome has been answered: stored, or refused.
+    fn settled(&mut self, key: &LeaseKey, refused: Option<&String>) {
+        match refused {
+            Some(why) if self.refused_once.insert(key.clone()) => {
+                let error = TaskError::new("RESULT_REFUSED", why.as_str()).non_retryable();
+                self.outbox.push(key, outcome::failed(&error));
+            }
+            // Refused even so: the scheduler takes the lease back when it is not held any more.
+            _ => {
+                self.refused_once.remove(key);
+                self.leases.remove(key);
+            }
+        }
+    }
+
+    fn on_cancel(&mut self, notice: &CancelNotice, now: Instant) {
+        let Some(lease) = &notice.lease else { return };
+        let key = LeaseKey::from(lease);
+        let grace = notice
+            .grace
+            .as_ref()
+            .and_then(duration_from_wire)
+            .unwrap_or(DEFAULT_GRACE);
+        let met = self
+            .leases
+            .cancel(&key, &notice.reason, now + grace.min(LONGEST_GRACE));
+        match met {
+            Cancelled::Told => tracing::info!(lease = %key, reason = notice.reason, "cancel requested"),
+            Cancelled::Ended | Cancelled::Unknown => {
+                tracing::debug!(lease = %key, ?met, "cancel request met no running code");
+            }
+        }
+    }
+
+    pub(super) fn on_returned(&mut self, key: &LeaseKey, result: TaskResult<Bytes>) {
+        if let Some((_, news, told)) = self.leases.end(key) {
+            for news in news {
+                self.outbox.push(key, news);
+            }
+            self.outbox.push(key, outcome::of_return(result, &told));
+        }
+    }
+
+    /// Gives up code that has not stopped within the grace of its cancel request.
+    pub(super) fn end_overdue_runs(&mut self, now: Instant) {
+        for key in self.leases.grace_over(now) {
+            tracing::warn!(lease = %key, "code did not stop within its grace, dropping it");
+            if let Some((code, news, told)) = self.leases.end(&key) {
+                code.abort.abort();
+                for news in news {
+                    self.outbox.push(&key, news);
+                }
+                let reason = match &told {
+                    Told::Cancel { reason } => reason,
+                    Told::Nothing | Told::Release => "the code did not stop within its grace",
+                };
+                self.outbox.push(&key, outcome::cancelled(reason));
+            }
+        }
+    }
+
+    /// Looks for another replica when a heartbeat goes unanswered, early enough before the fence.
+    pub(super) fn check_overdue(&mut self, now: Instant) {
+        let overdue = self
+            .session
+            .as_ref()
+            .and_then(|session| session.heartbeats.overdue_at());
+        if self.report.is_renewing() || overdue.is_none_or(|at| at > now) {
+            return;
+        }
+        if let Some(picked) = self.report.picked().cloned() {
+            tracing::warn!(scheduler = %picked.socket(), "heartbeat unanswered, trying another connection");
+            self.connector.retire(&picked);
+            if !self.stopping.is_requested() {
+                self.claim.renew(now, Way::Other(picked.clone()));
+            }
+            self.report.renew(now, Way::Other(picked));
+        }
+    }
+
+    /// Sends what is due: a heartbeat, reports, credit.
+    pub(super) fn flush(&mut self, now: Instant) {
+        if self.report.is_up() {
+            if self
+                .session
+                .as_ref()
+                .is_some_and(|session| session.heartbeats.is_due(now))
+            {
+                let sequence = self.next_sequence();
+                self.say(
+                    sequence,
+                    report_progress_request::Message::Heartbeat(Heartbeat {}),
+                );
+                if let Some(session) = &mut self.session {
+                    session.heartbeats.sent(sequence, now);
+                }
+            }
+            self.send_reports();
+        }
+        self.offer_slots();
+    }
+
+    /// Sends batches while few are under way; what comes meanwhile makes the next one larger.
+    fn send_reports(&mut self) {
+        while self.outbox.under_way() < MAX_BATCHES {
+            if !self.outbox.has_unsent() {
+                // News are fetched only when they can leave, so what waits is bounded per run.
+                for key in std::mem::take(&mut self.with_news) {
+                    for news in self.leases.fetch_news(&key) {
+                        self.outbox.push(&key, news);
+                    }
+                }
+            }
+            let sequence = self.last_sequence + 1;
+            let Some(reports) = self.outbox.next_batch(sequence) else {
+                return;
+            };
+            self.last_sequence = sequence;
+            self.say(
+                sequence,
+                report_progress_request::Message::Reports(ReportBatch { reports }),
+            );
+        }
+    }
+
+    pub(super) fn say(&self, sequence: u64, message: report_progress_request::Message) {
+        self.report.send(ReportProgressRequest {
+            sequence,
+            message: Some(message),
+        });
+    }
+}

@@ -1,0 +1,113 @@
+//! Starting the code of a lease, and stopping it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tasklease_proto::v1::LeasedTask;
+use tokio::{runtime::Handle, sync::mpsc::UnboundedSender, task::AbortHandle};
+
+use crate::{
+    context::{Context, LeaseFacts},
+    lease_key::LeaseKey,
+    news::Mailbox,
+    panic_capture,
+    protocol::Event,
+    registry::{Code, Registry},
+    slot::Slot,
+    stop::StopSignal,
+    task::TaskResult,
+    task_error::TaskError,
+};
+
+/// Starts code on the runtime of the worker's author.
+pub(crate) struct Launcher {
+    registry: Registry,
+    runtime: Handle,
+    events: UnboundedSender<Event>,
+}
+
+/// The code of one run, seen from outside.
+#[derive(Debug)]
+pub(crate) struct RunningCode {
+    pub(crate) stop: StopSignal,
+    pub(crate) mailbox: Arc<Mailbox>,
+    /// Drops the future at its next await.
+    pub(crate) abort: AbortHandle,
+}
+
+impl Launcher {
+    pub(crate) fn new(registry: Registry, runtime: Handle, events: UnboundedSender<Event>) -> Self {
+        panic_capture::install();
+        Self {
+            registry,
+            runtime,
+            events,
+        }
+    }
+
+    pub(crate) fn task_types(&self) -> Vec<String> {
+        self.registry.names().map(str::to_owned).collect()
+    }
+
+    /// Starts the code of a lease; `None` if its type is not registered.
+    pub(crate) fn launch(&self, key: &LeaseKey, lease: LeasedTask) -> Option<RunningCode> {
+        let code = self.registry.find(&lease.task_type)?;
+        let stop = StopSignal::default();
+        let mailbox = Arc::new(Mailbox::new(key.clone(), self.events.clone()));
+        let slot = Arc::new(Slot::new(self.events.clone()));
+        let facts = LeaseFacts::new(&lease);
+        let ctx = Context::new(
+            facts,
+            stop.clone(),
+            Arc::clone(&mailbox),
+            &slot,
+            self.runtime.clone(),
+        );
+        let end = Return {
+            key: key.clone(),
+            events: self.events.clone(),
+            result: None,
+        };
+        let run = run(code, lease.payload_json, ctx, slot, end);
+        let abort = self.runtime.spawn(run).abort_handle();
+        Some(RunningCode { stop, mailbox, abort })
+    }
+}
+
+/// Tells the protocol that code has returned, whatever way it went: also if it was dropped, or if
+/// its future panicked while being torn down.
+struct Return {
+    key: LeaseKey,
+    events: UnboundedSender<Event>,
+    result: Option<TaskResult<Bytes>>,
+}
+
+impl Drop for Return {
+    fn drop(&mut self) {
+        let result = self.result.take().unwrap_or_else(|| {
+            Err(TaskError::new(
+                "PANIC",
+                "the code ended without a result, perhaps by a panic while it was torn down",
+            ))
+        });
+        // Without a protocol to tell, the process is about to end.
+        let _ = self.events.send(Event::Returned(self.key.clone(), result));
+    }
+}
+
+async fn run(code: Arc<dyn Code>, payload: Bytes, ctx: Context, slot: Arc<Slot>, mut end: Return) {
+    let result = panic_capture::catch_async(code.run(payload, &ctx)).await;
+    let (key, task_type) = (&end.key, ctx.task_type());
+    match &result {
+        Ok(_) => tracing::debug!(lease = %key, task_type, "code returned"),
+        Err(error) if error.is_cancelled() => tracing::info!(lease = %key, task_type, "code stopped"),
+        Err(error) => {
+            let (kind, message) = (error.kind(), error.message());
+            tracing::warn!(lease = %key, task_type, attempt = ctx.attempt(), kind, error = message, "code failed");
+        }
+    }
+    end.result = Some(result);
+    // First the result, then the room.
+    drop(end);
+    drop(slot);
+}

@@ -1,0 +1,581 @@
+//! A worker against the scheduler's half of the protocol, over a real connection.
+
+#![expect(clippy::expect_used, reason = "tests may fail loudly")]
+
+mod peer;
+
+use std::{sync::Arc, time::Duration};
+
+use peer::{Answer, Peer, ReportStream, RunningWorker, Timing, lease_ref, within};
+use tasklease_proto::v1::{
+    Acknowledgement, Drain, RefusedReport, SessionEnded, claim_task_response, report::News,
+    report_progress_response, succeeded::Output,
+};
+use tasklease_worker::{Context, LogLevel, Task, TaskError, TaskResult, WorkerError};
+use tokio::sync::{
+    Semaphore,
+    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+};
+
+/// What test code tells the test.
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Started,
+    Cancelled(String),
+    Dropped,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Params {
+    number: u32,
+}
+
+/// Reports progress and a line, then returns its number.
+struct Echo;
+
+impl Task for Echo {
+    const TYPE: &'static str = "echo";
+    type Params = Params;
+    type Output = serde_json::Value;
+
+    async fn run(&self, params: Params, ctx: &Context) -> TaskResult<Self::Output> {
+        ctx.update_progress(50.0, "Halfway");
+        ctx.log(LogLevel::Info, "a line");
+        let number = ctx.blocking(move || Ok(params.number + 1)).await?;
+        Ok(serde_json::json!({ "number": number }))
+    }
+}
+
+/// Waits for a permit of the test; listens to cancellation.
+struct Wait {
+    go: Arc<Semaphore>,
+    seen: UnboundedSender<Seen>,
+}
+
+impl Wait {
+    fn new() -> (Self, Arc<Semaphore>, UnboundedReceiver<Seen>) {
+        let (seen, told) = unbounded_channel();
+        let go = Arc::new(Semaphore::new(0));
+        (
+            Self {
+                go: Arc::clone(&go),
+                seen,
+            },
+            go,
+            told,
+        )
+    }
+}
+
+impl Task for Wait {
+    const TYPE: &'static str = "wait";
+    type Params = Params;
+    type Output = &'static str;
+
+    async fn run(&self, _: Params, ctx: &Context) -> TaskResult<Self::Output> {
+        let _ = self.seen.send(Seen::Started);
+        tokio::select! {
+            () = ctx.cancelled() => {
+                let _ = self.seen.send(Seen::Cancelled(ctx.cancel_reason().unwrap_or_default().to_owned()));
+                Err(TaskError::cancelled())
+            }
+            permit = self.go.acquire() => {
+                permit?.forget();
+                Ok("done")
+            }
+        }
+    }
+}
+
+/// Never ends and never listens; tells when its future is dropped.
+struct Deaf(UnboundedSender<Seen>);
+
+struct TellsDrop(UnboundedSender<Seen>);
+
+impl Drop for TellsDrop {
+    fn drop(&mut self) {
+        let _ = self.0.send(Seen::Dropped);
+    }
+}
+
+impl Task for Deaf {
+    const TYPE: &'static str = "deaf";
+    type Params = Params;
+    type Output = ();
+
+    async fn run(&self, _: Params, _: &Context) -> TaskResult<()> {
+        let _tells = TellsDrop(self.0.clone());
+        let _ = self.0.send(Seen::Started);
+        std::future::pending().await
+    }
+}
+
+struct Panics;
+
+impl Task for Panics {
+    const TYPE: &'static str = "panics";
+    type Params = Params;
+    type Output = ();
+
+    async fn run(&self, params: Params, _: &Context) -> TaskResult<()> {
+        panic!("number {} is cursed", params.number)
+    }
+}
+
+/// Blocks a thread of the author's runtime until the test lets it go.
+struct BlocksThread(
+    Arc<std::sync::Mutex<std::sync::mpsc::Receiver<()>>>,
+    UnboundedSender<Seen>,
+);
+
+impl Task for BlocksThread {
+    const TYPE: &'static str = "blocks_thread";
+    type Params = Params;
+    type Output = ();
+
+    async fn run(&self, _: Params, _: &Context) -> TaskResult<()> {
+        let _ = self.1.send(Seen::Started);
+        let _ = self.0.lock().map(|go| go.recv());
+        Ok(())
+    }
+}
+
+async fn saw(told: &mut UnboundedReceiver<Seen>) -> Seen {
+    within("a sign of the task's code", told.recv())
+        .await
+        .expect("the code is registered")
+}
+
+fn error_type(news: &News) -> &str {
+    match news {
+        News::Failed(failed) => failed.error.as_ref().map_or("", |error| error.r#type.as_str()),
+        other => panic!("expected failed, got {other:?}"),
+    }
+}
+
+fn is_success(news: &News) -> bool {
+    matches!(news, News::Succeeded(_))
+}
+
+async fn stop(worker: RunningWorker, reports: &mut ReportStream) {
+    worker.shutdown.trigger_soft();
+    reports.expect_goodbye().await;
+    worker.ended().await.expect("a clean end");
+}
+
+#[tokio::test]
+async fn a_leased_task_is_accepted_runs_and_its_outcome_is_reported_once() {
+    let mut peer = Peer::start().await;
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(Echo));
+    let (mut claim, mut reports, credit) = peer.session("s1", Timing::Usual).await;
+    assert_eq!(credit, 2, "one per slot");
+    claim.lease("t1", "echo", r#"{"number":41}"#);
+    reports.expect_accepted("t1").await;
+    let (progress, line) = (reports.news_of("t1").await, reports.news_of("t1").await);
+    assert!(
+        matches!(&progress, News::Progress(p) if p.event_number == 1),
+        "{progress:?}"
+    );
+    assert!(matches!(&line, News::Log(l) if l.event_number == 2), "{line:?}");
+    match reports.news_of("t1").await {
+        News::Succeeded(success) => assert_eq!(
+            success.output,
+            Some(Output::ResultJson(r#"{"number":42}"#.into()))
+        ),
+        other => panic!("expected succeeded, got {other:?}"),
+    }
+    assert_eq!(claim.credit().await, 1, "the slot is offered again");
+    stop(worker, &mut reports).await;
+}
+
+#[tokio::test]
+async fn an_outcome_that_was_not_acknowledged_is_sent_again_after_a_break() {
+    let mut peer = Peer::start().await;
+    let (wait, go, mut told) = Wait::new();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(wait));
+    let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease("t1", "wait", "{}");
+    reports.expect_accepted("t1").await;
+    assert_eq!(saw(&mut told).await, Seen::Started);
+    go.add_permits(1);
+    let (_, lost) = reports.unacknowledged().await;
+    assert!(is_success(&lost.news.expect("news")));
+    drop((claim, reports));
+
+    let (claim, hello) = peer.hello().await;
+    assert_eq!(
+        (hello.session_id.as_str(), hello.held.as_slice()),
+        ("s1", &[lease_ref("t1")][..])
+    );
+    claim.open("s1", Timing::Usual, Answer::Resumed);
+    let mut reports = peer.report_stream("s1").await;
+    assert!(is_success(&reports.news_of("t1").await));
+    stop(worker, &mut reports).await;
+}
+
+#[tokio::test]
+async fn a_stale_lease_stops_its_code_and_drops_its_outcome() {
+    let mut peer = Peer::start().await;
+    let (wait, _go, mut told) = Wait::new();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(wait));
+    let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease("t1", "wait", "{}");
+    let (sequence, _) = reports.unacknowledged().await;
+    assert_eq!(saw(&mut told).await, Seen::Started);
+    reports.answer(Acknowledgement {
+        sequences: vec![sequence],
+        stale: vec![lease_ref("t1")],
+        ..Acknowledgement::default()
+    });
+    assert_eq!(saw(&mut told).await, Seen::Cancelled("the lease is lost".into()));
+    // `stop` fails on any report that comes before the goodbye.
+    stop(worker, &mut reports).await;
+}
+
+#[tokio::test]
+async fn a_cancel_request_reaches_the_code_and_ends_the_run_as_cancelled() {
+    let mut peer = Peer::start().await;
+    let (wait, _go, mut told) = Wait::new();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(wait));
+    let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease("t1", "wait", "{}");
+    reports.expect_accepted("t1").await;
+    assert_eq!(saw(&mut told).await, Seen::Started);
+    reports.cancel("t1", "by hand", Duration::from_secs(10));
+    assert_eq!(saw(&mut told).await, Seen::Cancelled("by hand".into()));
+    match reports.news_of("t1").await {
+        News::Cancelled(cancelled) => assert_eq!(cancelled.message, "by hand"),
+        other => panic!("expected cancelled, got {other:?}"),
+    }
+    stop(worker, &mut reports).await;
+}
+
+#[tokio::test]
+async fn a_cancel_request_that_overtakes_its_lease_keeps_the_code_from_starting() {
+    let mut peer = Peer::start().await;
+    let (wait, _go, mut told) = Wait::new();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(wait).register(Echo));
+    let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    reports.cancel("t1", "early", Duration::from_secs(10));
+    // Its answer proves that the worker has read the cancel request before it.
+    claim.lease("t0", "echo", "{}");
+    while !is_success(&reports.news_of("t0").await) {}
+    claim.lease("t1", "wait", "{}");
+    reports.expect_accepted("t1").await;
+    assert!(matches!(reports.news_of("t1").await, News::Cancelled(_)));
+    assert!(told.try_recv().is_err(), "the code must not have started");
+    stop(worker, &mut reports).await;
+}
+
+#[tokio::test]
+async fn code_that_ignores_a_cancel_request_is_dropped_when_its_grace_ends() {
+    let mut peer = Peer::start().await;
+    let (seen, mut told) = unbounded_channel();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(Deaf(seen)));
+    let (mut claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease("t1", "deaf", "{}");
+    reports.expect_accepted("t1").await;
+    assert_eq!(saw(&mut told).await, Seen::Started);
+    reports.cancel("t1", "timed out", Duration::from_millis(100));
+    assert!(matches!(reports.news_of("t1").await, News::Cancelled(_)));
+    assert_eq!(saw(&mut told).await, Seen::Dropped);
+    assert_eq!(claim.credit().await, 1, "the slot is free again");
+    stop(worker, &mut reports).await;
+}
+
+#[tokio::test]
+async fn on_drain_the_new_stream_is_opened_first_and_running_code_goes_on() {
+    let mut peer = Peer::start().await;
+    let (wait, go, mut told) = Wait::new();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(wait));
+    let (mut old, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    old.lease("t1", "wait", "{}");
+    reports.expect_accepted("t1").await;
+    assert_eq!(saw(&mut told).await, Seen::Started);
+    old.send(claim_task_response::Message::Drain(Drain::default()));
+    let (mut claim, hello) = peer.hello().await;
+    assert_eq!(
+        (hello.session_id.as_str(), hello.held.as_slice()),
+        ("s1", &[lease_ref("t1")][..])
+    );
+    claim.open("s1", Timing::Usual, Answer::Resumed);
+    assert_eq!(
+        claim.credit().await,
+        1,
+        "credit starts anew: two slots, one taken"
+    );
+    assert_eq!(old.next().await, None, "the old stream ends once it is replaced");
+    go.add_permits(1);
+    let mut reports = peer.report_stream("s1").await;
+    assert!(is_success(&reports.news_of("t1").await));
+    stop(worker, &mut reports).await;
+}
+
+#[tokio::test]
+async fn when_the_session_ends_its_code_is_cancelled_and_a_new_session_begins() {
+    let mut peer = Peer::start().await;
+    let (wait, _go, mut told) = Wait::new();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(wait));
+    let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease("t1", "wait", "{}");
+    reports.expect_accepted("t1").await;
+    assert_eq!(saw(&mut told).await, Seen::Started);
+    reports.send(report_progress_response::Message::Ended(SessionEnded {
+        reason: "expired".into(),
+    }));
+    assert!(matches!(saw(&mut told).await, Seen::Cancelled(reason) if reason.contains("expired")));
+    let (_claim, mut reports, credit) = peer.session("s2", Timing::Usual).await;
+    assert!(credit > 0);
+    stop(worker, &mut reports).await;
+}
+
+#[tokio::test]
+async fn without_acknowledged_heartbeats_the_worker_stops_its_own_code() {
+    let mut peer = Peer::start().await;
+    let (wait, _go, mut told) = Wait::new();
+    let (seen, mut deaf_told) = unbounded_channel();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(wait).register(Deaf(seen)));
+    let (claim, _silent, _) = peer.session("s1", Timing::Short).await;
+    claim.lease("t1", "wait", "{}");
+    claim.lease("t2", "deaf", "{}");
+    assert_eq!(saw(&mut told).await, Seen::Started);
+    assert_eq!(saw(&mut deaf_told).await, Seen::Started);
+    assert!(matches!(saw(&mut told).await, Seen::Cancelled(_)));
+    assert_eq!(saw(&mut deaf_told).await, Seen::Dropped);
+    // The worker may have tried to go on with the old session before it gave it up.
+    let hello = loop {
+        let (claim, hello) = peer.hello().await;
+        if hello.session_id.is_empty() {
+            claim.open("s2", Timing::Usual, Answer::New);
+            break (claim, hello);
+        }
+    };
+    assert!(hello.1.held.is_empty());
+    worker.shutdown.trigger_hard();
+    worker.ended().await.expect("a clean end");
+}
+
+#[tokio::test]
+async fn a_soft_stop_waits_for_running_code_and_says_goodbye() {
+    let mut peer = Peer::start().await;
+    let (wait, go, mut told) = Wait::new();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(wait));
+    let (mut claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease("t1", "wait", "{}");
+    reports.expect_accepted("t1").await;
+    assert_eq!(saw(&mut told).await, Seen::Started);
+    worker.shutdown.trigger_soft();
+    assert_eq!(claim.next().await, None, "the worker asks for no more");
+    claim.lease("t2", "wait", "{}");
+    assert!(
+        matches!(reports.news_of("t2").await, News::Released(_)),
+        "a late lease is handed back"
+    );
+    go.add_permits(1);
+    assert!(is_success(&reports.news_of("t1").await));
+    reports.expect_goodbye().await;
+    worker.ended().await.expect("a clean end");
+}
+
+#[tokio::test]
+async fn after_the_grace_period_unfinished_code_is_cancelled_and_released() {
+    let mut peer = Peer::start().await;
+    let (wait, _go, mut told) = Wait::new();
+    let (seen, mut deaf_told) = unbounded_channel();
+    let worker = RunningWorker::start(&[&peer], 0, |worker| worker.register(wait).register(Deaf(seen)));
+    let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease("t1", "wait", "{}");
+    reports.expect_accepted("t1").await;
+    claim.lease("t2", "deaf", "{}");
+    reports.expect_accepted("t2").await;
+    assert_eq!(
+        (saw(&mut told).await, saw(&mut deaf_told).await),
+        (Seen::Started, Seen::Started)
+    );
+    worker.shutdown.trigger_soft();
+    assert!(matches!(saw(&mut told).await, Seen::Cancelled(_)));
+    assert!(matches!(reports.news_of("t1").await, News::Released(_)));
+    assert!(matches!(reports.news_of("t2").await, News::Released(_)));
+    assert_eq!(saw(&mut deaf_told).await, Seen::Dropped);
+    reports.expect_goodbye().await;
+    worker.ended().await.expect("a clean end");
+}
+
+#[tokio::test]
+async fn a_hard_stop_hands_everything_back_at_once() {
+    let mut peer = Peer::start().await;
+    let (seen, mut told) = unbounded_channel();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(Deaf(seen)));
+    let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease("t1", "deaf", "{}");
+    reports.expect_accepted("t1").await;
+    assert_eq!(saw(&mut told).await, Seen::Started);
+    worker.shutdown.trigger_hard();
+    assert!(matches!(reports.news_of("t1").await, News::Released(_)));
+    reports.expect_goodbye().await;
+    worker.ended().await.expect("a clean end");
+}
+
+#[tokio::test]
+async fn a_worker_that_never_found_a_scheduler_can_be_stopped() {
+    let gone = Peer::start().await;
+    let worker = {
+        let worker = RunningWorker::start(&[&gone], 30, |worker| worker.register(Echo));
+        drop(gone);
+        worker
+    };
+    worker.shutdown.trigger_soft();
+    worker.ended().await.expect("a clean end");
+}
+
+#[tokio::test]
+async fn panics_bad_parameters_and_unknown_types_fail_the_run_with_their_kind() {
+    let mut peer = Peer::start().await;
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(Panics));
+    let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease("t1", "panics", r#"{"number":13}"#);
+    reports.expect_accepted("t1").await;
+    let News::Failed(failed) = reports.news_of("t1").await else {
+        panic!("expected failed")
+    };
+    let error = failed.error.expect("an error");
+    assert_eq!(
+        (error.r#type.as_str(), error.message.as_str()),
+        ("PANIC", "number 13 is cursed")
+    );
+    assert!(
+        error.detail.contains("protocol.rs") && !failed.non_retryable,
+        "{}",
+        error.detail
+    );
+
+    claim.lease("t2", "panics", r#"{"number":"x"}"#);
+    reports.expect_accepted("t2").await;
+    let news = reports.news_of("t2").await;
+    assert_eq!(error_type(&news), "INVALID_PARAMETERS");
+    assert!(
+        matches!(&news, News::Failed(f) if f.non_retryable
+        && f.error.as_ref().is_some_and(|error| error.message.contains("`number`"))),
+        "{news:?}"
+    );
+
+    claim.lease("t3", "no_such_type", "{}");
+    reports.expect_accepted("t3").await;
+    assert_eq!(error_type(&reports.news_of("t3").await), "UNKNOWN_TASK_TYPE");
+    stop(worker, &mut reports).await;
+}
+
+#[tokio::test]
+async fn a_refused_result_is_reported_as_a_failure() {
+    let mut peer = Peer::start().await;
+    let (wait, go, _told) = Wait::new();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(wait));
+    let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease("t1", "wait", "{}");
+    reports.expect_accepted("t1").await;
+    go.add_permits(1);
+    let (sequence, _) = reports.unacknowledged().await;
+    reports.answer(Acknowledgement {
+        sequences: vec![sequence],
+        refused: vec![RefusedReport {
+            lease: Some(lease_ref("t1")),
+            message: "result: too large".into(),
+        }],
+        ..Acknowledgement::default()
+    });
+    assert_eq!(error_type(&reports.news_of("t1").await), "RESULT_REFUSED");
+    stop(worker, &mut reports).await;
+}
+
+#[tokio::test]
+async fn heartbeats_go_on_while_code_blocks_the_only_thread_of_its_runtime() {
+    let mut peer = Peer::start().await;
+    let (seen, mut told) = unbounded_channel();
+    let (go, wait) = std::sync::mpsc::channel();
+    let task = BlocksThread(Arc::new(std::sync::Mutex::new(wait)), seen);
+    let address = peer.address;
+    let shutdown = tasklease_lifecycle::Shutdown::manual();
+    let stop = shutdown.clone();
+    // The author's runtime: a single thread, which the code will hold.
+    let author = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let args = tasklease_worker::WorkerArgs {
+                addr: address.to_string(),
+                ..Default::default()
+            };
+            tasklease_worker::Worker::new(args)
+                .expect("valid")
+                .register(task)
+                .run_until(stop)
+                .await
+        })
+    });
+    let (claim, mut reports, _) = peer.session("s1", Timing::Short).await;
+    claim.lease("t1", "blocks_thread", "{}");
+    reports.expect_accepted("t1").await;
+    assert_eq!(saw(&mut told).await, Seen::Started);
+    let mut beats = 0;
+    while beats < 5 {
+        let message = reports.message().await.expect("the stream stays open");
+        assert!(matches!(
+            message.message,
+            Some(tasklease_proto::v1::report_progress_request::Message::Heartbeat(
+                _
+            ))
+        ));
+        reports.acknowledge(message.sequence);
+        beats += 1;
+    }
+    go.send(()).expect("the code waits");
+    assert!(is_success(&reports.news_of("t1").await));
+    shutdown.trigger_soft();
+    reports.expect_goodbye().await;
+    author.join().expect("no panic").expect("a clean end");
+}
+
+#[tokio::test]
+async fn when_a_replica_dies_the_worker_goes_on_with_the_other() {
+    let (mut first, mut second) = (Peer::start().await, Peer::start().await);
+    let (wait, go, mut told) = Wait::new();
+    let worker = RunningWorker::start(&[&first, &second], 30, |worker| worker.register(wait));
+    let (claim, _hello) = tokio::select! {
+        found = first.hello() => found,
+        found = second.hello() => { std::mem::swap(&mut first, &mut second); found }
+    };
+    claim.open("s1", Timing::Usual, Answer::New);
+    let mut reports = first.report_stream("s1").await;
+    claim.lease("t1", "wait", "{}");
+    reports.expect_accepted("t1").await;
+    assert_eq!(saw(&mut told).await, Seen::Started);
+    drop((claim, reports, first));
+
+    let (claim, hello) = second.hello().await;
+    assert_eq!(
+        (hello.session_id.as_str(), hello.held.as_slice()),
+        ("s1", &[lease_ref("t1")][..])
+    );
+    claim.open("s1", Timing::Usual, Answer::Resumed);
+    let mut reports = second.report_stream("s1").await;
+    go.add_permits(1);
+    assert!(is_success(&reports.news_of("t1").await));
+    stop(worker, &mut reports).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_the_scheduler_refuses_ends_with_the_reason() {
+    let mut peer = Peer::start().await;
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(Echo));
+    let (claim, _) = peer.hello().await;
+    claim.refuse(tonic::Status::invalid_argument(
+        "hello.queues[0]: not a queue name",
+    ));
+    match worker.ended().await {
+        Err(WorkerError::Refused(reason)) => assert!(reason.contains("hello.queues[0]")),
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
