@@ -8,9 +8,11 @@ use tasklease_proto::v1::{
     worker_service_server::WorkerServiceServer,
 };
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{service::Routes, transport::Server};
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -133,13 +135,15 @@ impl App {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
-            .tcp_nodelay(true)
             .layer(RequestIdLayer)
             .layer(RepairLayer)
             .layer(DeadlineLayer)
             .add_routes(routes)
             .serve_with_incoming_shutdown(
-                TcpListenerStream::new(self.listener),
+                // The server's own socket options do not reach connections of a listener that is handed to it.
+                TcpIncoming::from(self.listener)
+                    .with_nodelay(Some(true))
+                    .with_keepalive(Some(KEEPALIVE_INTERVAL)),
                 shutdown.soft().clone().cancelled_owned(),
             );
         // A connection that does not close must not keep the process: hard wins.

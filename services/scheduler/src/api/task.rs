@@ -6,7 +6,11 @@ use tasklease_proto::{convert::timestamp_from_micros, json, v1};
 
 use crate::{
     domain::{
+        ids::TaskId,
+        name::DEFAULT_NAMESPACE,
+        new_task::{NewTask, Start},
         report::{EventKind, TaskError},
+        state::TaskState,
         task::{ProgressRecord, RunRecord, TaskRecord},
     },
     store::StoredEvent,
@@ -57,6 +61,60 @@ impl From<TaskRecord> for v1::Task {
             result: task.result.as_deref().and_then(object),
             error: task.error.map(Into::into),
         }
+    }
+}
+
+/// A new task as its submitter sees it, known without asking the database.
+pub(super) struct JustStored {
+    task: v1::Task,
+    start: Start,
+}
+
+impl JustStored {
+    /// All but the times.
+    pub(super) fn new(task: &NewTask) -> Self {
+        let options = &task.options;
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let id = |id: Option<TaskId>| id.map(|id| id.to_string()).unwrap_or_default();
+        let task_message = v1::Task {
+            id: task.id.to_string(),
+            namespace: DEFAULT_NAMESPACE.to_owned(),
+            task_type: task.task_type.to_string(),
+            queue: task.queue.to_string(),
+            priority: i32::from(task.priority),
+            title: text(&options.title),
+            description: text(&options.description),
+            owner: text(&options.owner),
+            labels: options.labels.clone().into_iter().collect(),
+            parent_id: id(options.parent),
+            retry_of: id(options.retry_of),
+            max_attempts: i32::from(task.max_attempts),
+            ..Default::default()
+        };
+        Self {
+            task: task_message,
+            start: task.start,
+        }
+    }
+
+    /// The task as it stood at its commit, microseconds since 1970.
+    pub(super) fn at(mut self, commit_us: i64) -> v1::Task {
+        let start_us = match self.start {
+            Start::Now => commit_us,
+            Start::At(us) => us,
+            Start::After(delay) => {
+                commit_us.saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX))
+            }
+        };
+        self.task.create_time = Some(timestamp_from_micros(commit_us));
+        let state = if start_us > commit_us {
+            self.task.schedule_time = Some(timestamp_from_micros(start_us));
+            TaskState::Scheduled
+        } else {
+            TaskState::Pending
+        };
+        self.task.state = i32::from(state as i16);
+        self.task
     }
 }
 

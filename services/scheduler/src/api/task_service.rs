@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{
     Api, page,
     spec::{self, SpecRules},
+    task::JustStored,
     watch::{self, WatchStream},
 };
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
         state::TaskState,
         task::TaskRecord,
     },
+    engine::Stored,
     store::{Detail, ListFilter, ListSource},
 };
 
@@ -44,11 +46,8 @@ impl TaskService for Api {
             .ok_or_else(|| Error::invalid("task", "must be set"))?;
         let task = spec::check(spec, self.rules())
             .map_err(|violations| Error::Invalid(within("task", violations)))?;
-        let id = task.id;
-        self.engine.submit(vec![task]).await?;
-        Ok(Response::new(v1::SubmitTaskResponse {
-            task: Some(self.read(id, Detail::Summary).await?.into()),
-        }))
+        let task = self.submit_one(task).await?;
+        Ok(Response::new(v1::SubmitTaskResponse { task: Some(task) }))
     }
 
     async fn submit_tasks(
@@ -115,12 +114,8 @@ impl TaskService for Api {
     ) -> Result<Response<v1::RetryTaskResponse>, Status> {
         let id = task_id(&request.into_inner().task_id)?;
         let old = self.read(id, Detail::Full).await?;
-        let new = repeat(old)?;
-        let id = new.id;
-        self.engine.submit(vec![new]).await?;
-        Ok(Response::new(v1::RetryTaskResponse {
-            task: Some(self.read(id, Detail::Summary).await?.into()),
-        }))
+        let task = self.submit_one(repeat(old)?).await?;
+        Ok(Response::new(v1::RetryTaskResponse { task: Some(task) }))
     }
 
     async fn delete_task(
@@ -146,6 +141,15 @@ impl Api {
         SpecRules {
             payload_bytes: self.limits.payload_bytes,
             now: SystemTime::now(),
+        }
+    }
+
+    /// Stores one task and says how it stands, without asking the database again if it is new.
+    async fn submit_one(&self, task: NewTask) -> Result<v1::Task, Error> {
+        let (id, just_stored) = (task.id, JustStored::new(&task));
+        match self.engine.submit(vec![task]).await? {
+            Stored::Now(us) => Ok(just_stored.at(us)),
+            Stored::Before => Ok(self.read(id, Detail::Summary).await?.into()),
         }
     }
 

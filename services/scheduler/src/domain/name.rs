@@ -4,6 +4,9 @@ use std::fmt;
 
 use super::{error::Violation, limits};
 
+/// The tenant of all tasks, until there are others.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
 /// The queue of a task that names none.
 pub const DEFAULT_QUEUE: &str = "default";
 

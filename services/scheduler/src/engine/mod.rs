@@ -37,6 +37,7 @@ use self::{
 pub use self::{
     reports::{Acknowledged, News},
     sessions::Opened,
+    submitter::Stored,
 };
 use crate::{
     domain::ids::{ReplicaId, SessionId},

@@ -31,7 +31,16 @@ const LIMIT: BatchLimit = BatchLimit {
 /// Tasks of one caller.
 struct Submission {
     tasks: Vec<(NewTask, LaneId)>,
-    reply: oneshot::Sender<Result<i64, Error>>,
+    reply: oneshot::Sender<Result<Stored, Error>>,
+}
+
+/// What became of a submit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// The tasks are new; the time of the commit, microseconds since 1970.
+    Now(i64),
+    /// The same submit came before.
+    Before,
 }
 
 /// The way in for new tasks.
@@ -72,7 +81,7 @@ impl Submitter {
         }
     }
 
-    async fn submit(&self, tasks: Vec<(NewTask, LaneId)>) -> Result<i64, Error> {
+    async fn submit(&self, tasks: Vec<(NewTask, LaneId)>) -> Result<Stored, Error> {
         let (reply, answer) = oneshot::channel();
         let gone = |_| Error::Unavailable("the scheduler is shutting down");
         self.queue
@@ -84,12 +93,11 @@ impl Submitter {
 }
 
 impl Engine {
-    /// Stores tasks, all or none, and answers once that is durable: with the time of the commit,
-    /// microseconds since 1970.
+    /// Stores tasks, all or none, and answers once that is durable.
     ///
     /// # Errors
     /// An id that another task has, or a database that cannot be reached.
-    pub async fn submit(&self, tasks: Vec<NewTask>) -> Result<i64, Error> {
+    pub async fn submit(&self, tasks: Vec<NewTask>) -> Result<Stored, Error> {
         let mut placed = Vec::with_capacity(tasks.len());
         for task in tasks {
             let lane = self
@@ -115,7 +123,7 @@ impl Flusher {
                 self.announce(&batch, us);
                 for submission in batch {
                     // A caller that went away has its tasks stored all the same.
-                    let _ = submission.reply.send(Ok(us));
+                    let _ = submission.reply.send(Ok(Stored::Now(us)));
                 }
             }
             // One caller's tasks are in the way of the others': find out whose.
@@ -134,7 +142,7 @@ impl Flusher {
         }
     }
 
-    async fn submit_alone(&self, submission: &Submission) -> Result<i64, Error> {
+    async fn submit_alone(&self, submission: &Submission) -> Result<Stored, Error> {
         let mut columns = SubmitBatch::default();
         for (task, lane) in &submission.tasks {
             columns.push(task, *lane);
@@ -142,7 +150,7 @@ impl Flusher {
         match self.db.submit(&columns).await {
             Ok(us) => {
                 self.announce(std::slice::from_ref(submission), us);
-                Ok(us)
+                Ok(Stored::Now(us))
             }
             Err(StoreError::Exists) => {
                 let existing = self.db.submit_existing(&columns).await?;
@@ -151,7 +159,7 @@ impl Flusher {
                 }
                 match existing.first() {
                     // The same submit came before, perhaps from a caller that did not get the answer.
-                    Some(first) if existing.len() == columns.len() => Ok(first.created_us),
+                    Some(_) if existing.len() == columns.len() => Ok(Stored::Before),
                     Some(first) => Err(Error::TaskExists(first.id)),
                     None => Err(Error::Unavailable("the task was deleted meanwhile")),
                 }

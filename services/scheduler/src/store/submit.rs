@@ -33,8 +33,6 @@ pub struct Existing {
     pub id: TaskId,
     /// True if its lane and payload are those of the new one.
     pub same: bool,
-    /// When it was submitted, microseconds since 1970.
-    pub created_us: i64,
 }
 
 /// Columns that most tasks leave empty travel together, as one JSON object or nothing.
@@ -167,7 +165,6 @@ impl Database {
             .map(|row| Existing {
                 id: TaskId(row.get(0)),
                 same: row.get(1),
-                created_us: row.get(2),
             })
             .collect())
     }
