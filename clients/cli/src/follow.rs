@@ -1,10 +1,11 @@
 //! Follows one task until it ends: as a live bar, as lines, as JSON, or silently.
 
 use std::io::{self, IsTerminal};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
-use tasklease_client::Client;
+use tasklease_client::{Client, RetryPolicy};
 use tasklease_proto::v1::{
     GetTaskResponse, LogLine, Progress, Task, TaskState, WatchTaskResponse, watch_task_response::Update,
 };
@@ -15,6 +16,10 @@ use crate::json::{Layout, to_json};
 use crate::screen::{OutputFormat, Screen};
 use crate::table::state_name;
 use crate::terminal_text::safe_text;
+
+/// How long a scheduler may be away while a task is followed: the task goes on meanwhile, and a
+/// restart or a failover of the database takes its time.
+const OUTAGE: Duration = Duration::from_secs(120);
 
 /// How much of a task's life is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +42,11 @@ pub(crate) async fn follow(
     screen: &Screen,
 ) -> Result<(), Failure> {
     let mut view = View::new(attention, screen);
-    let mut updates = client.watch(task_id);
+    let patient = client.clone().with_policy(RetryPolicy {
+        deadline: OUTAGE,
+        ..RetryPolicy::default()
+    });
+    let mut updates = patient.watch(task_id);
     while let Some(update) = updates.next().await {
         if let Some(task) = view.update(update?)? {
             return view.end(&task);

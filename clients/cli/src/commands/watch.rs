@@ -18,6 +18,8 @@ pub(crate) struct Watch {
 impl Watch {
     /// Follows the task until it ends.
     pub(crate) async fn run(self, client: &Client, screen: &Screen) -> Result<(), Failure> {
+        // Says at once that nobody answers, or that there is no such task; following is patient.
+        client.get(&self.task_id).await?;
         follow(client, &self.task_id, Attention::Live, screen).await
     }
 }
