@@ -10,7 +10,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 # What `tasklease dev` starts, and the command itself.
 DEMO_PACKAGES := -p tasklease-cli -p tasklease-scheduler -p tasklease-documents
 
-.PHONY: help demo dev test lint fmt setup clean check-format clippy deny advisories check-proto
+.PHONY: help demo dev test bench lint fmt setup clean check-format clippy deny advisories check-proto
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
@@ -31,6 +31,13 @@ test: ## Set up, build, run all tests against a throw-away Postgres
 	@scripts/setup rust postgres grpcurl
 	@$(ENV) cargo build --workspace --bins
 	@$(ENV) $(BIN)/with-postgres cargo test --workspace
+
+# What to measure; `make bench BENCH="latency --samples 5000"` and so on.
+BENCH := throughput
+bench: ## Build for release and measure; BENCH="throughput | unary | latency"
+	@scripts/setup rust postgres
+	@$(ENV) cargo build --release -p tasklease-bench -p tasklease-scheduler
+	@$(ENV) $(dir $(BIN))release/tasklease-bench $(BENCH)
 
 lint: check-format clippy deny check-proto ## Run every check that is not a test
 
