@@ -16,6 +16,8 @@ use tokio::sync::{
     Semaphore,
     mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
 };
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// What test code tells the test.
 #[derive(Debug, PartialEq)]
@@ -567,15 +569,25 @@ async fn when_a_replica_dies_the_worker_goes_on_with_the_other() {
 }
 
 #[tokio::test]
-async fn a_worker_that_the_scheduler_refuses_ends_with_the_reason() {
+async fn a_worker_whose_hello_breaks_a_rule_ends_with_the_reason() {
     let mut peer = Peer::start().await;
     let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(Echo));
+    // Refused for another reason, it tries again.
     let (claim, _) = peer.hello().await;
-    claim.refuse(tonic::Status::invalid_argument(
-        "hello.queues[0]: not a queue name",
+    claim.refuse(Status::invalid_argument(
+        "the first message, hello, did not come in time",
+    ));
+    let (claim, _) = peer.hello().await;
+    let mut details = ErrorDetails::new();
+    details.add_bad_request_violation("hello.queues", "not a queue name");
+    let refusal = "hello.queues: not a queue name";
+    claim.refuse(Status::with_error_details(
+        Code::InvalidArgument,
+        refusal,
+        details,
     ));
     match worker.ended().await {
-        Err(WorkerError::Refused(reason)) => assert!(reason.contains("hello.queues[0]")),
+        Err(WorkerError::Refused(reason)) => assert_eq!(reason, refusal),
         other => panic!("expected a refusal, got {other:?}"),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tasklease_client::ClientError;
 use tasklease_proto::{
     convert::duration_from_wire,
     v1::{
@@ -147,12 +148,11 @@ impl Actor {
     fn claim_closed(&mut self, id: StreamId, status: Option<tonic::Status>, now: Instant) {
         let role = self.claim.role(id);
         if role == Role::Next
-            && status
-                .as_ref()
-                .is_some_and(|status| status.code() == Code::InvalidArgument)
+            && let Some(status) = &status
+            && names_a_field(status)
         {
             // What the worker says of itself does not change by saying it again.
-            self.refused = status.map(|status| status.message().to_owned());
+            self.refused = Some(status.message().to_owned());
             return;
         }
         match &status {
@@ -230,6 +230,11 @@ impl Actor {
             });
         }
     }
+}
+
+/// True if a scheduler refuses what the hello says, rather than how or when it was said.
+fn names_a_field(status: &tonic::Status) -> bool {
+    status.code() == Code::InvalidArgument && !ClientError::from(status.clone()).violations().is_empty()
 }
 
 /// How long a drain asks to wait, jittered so that a fleet does not come back as one.

@@ -277,6 +277,10 @@ impl ReportStream {
 
     /// The next report without acknowledging its batch; heartbeats are acknowledged on the way.
     pub(crate) async fn unacknowledged(&mut self) -> (u64, Report) {
+        within("a report", self.skip_heartbeats()).await
+    }
+
+    async fn skip_heartbeats(&mut self) -> (u64, Report) {
         loop {
             if let Some(report) = self.waiting.pop_front() {
                 return report;
