@@ -177,6 +177,8 @@ SELECT t.id,
            ELSE coalesce(g.attempt, 0)
        END::int AS attempt,
        CASE
+           -- Ended while it waited: the lease that it would have had next was never made.
+           WHEN r.final AND r.started_at IS NULL THEN r.lease_no - 1
            WHEN r.final OR r.outcome = 0 OR s.task_id IS NOT NULL OR d.task_id IS NOT NULL
                THEN coalesce(r.lease_no, 0)
            ELSE coalesce(r.lease_no, 0) + 1

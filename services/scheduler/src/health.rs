@@ -7,6 +7,7 @@ use tasklease_proto::v1::{
     worker_service_server::WorkerServiceServer,
 };
 use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService as _;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{api::Api, engine::Engine};
@@ -15,7 +16,7 @@ use crate::{api::Api, engine::Engine};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Reports what the engine says, until `stop`; then that nothing is served any more.
-pub(crate) async fn report(reporter: HealthReporter, engine: Engine, stop: CancellationToken) {
+pub(crate) async fn report(mut reporter: HealthReporter, engine: Engine, stop: CancellationToken) {
     let mut serving = true;
     set(&reporter, ServingStatus::Serving).await;
     while stop
@@ -39,6 +40,16 @@ pub(crate) async fn report(reporter: HealthReporter, engine: Engine, stop: Cance
         }
     }
     set(&reporter, ServingStatus::NotServing).await;
+    // The server waits for all calls to end, and a watch of health ends only with what it watches; it still hears the
+    // last status.
+    for service in [
+        "",
+        TaskServiceServer::<Api>::NAME,
+        WorkerServiceServer::<Api>::NAME,
+        QueueServiceServer::<Api>::NAME,
+    ] {
+        reporter.clear_service_status(service).await;
+    }
 }
 
 async fn set(reporter: &HealthReporter, status: ServingStatus) {

@@ -116,7 +116,7 @@ impl From<QueueRecord> for v1::Queue {
 impl From<LaneStats> for v1::TaskTypeStats {
     fn from(stats: LaneStats) -> Self {
         Self {
-            exact: stats.pending < COUNT_LIMIT && stats.scheduled < COUNT_LIMIT,
+            exact: stats.exact,
             queue: stats.queue,
             task_type: stats.task_type,
             workers: stats.workers,

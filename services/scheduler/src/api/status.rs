@@ -15,11 +15,15 @@ const DOMAIN: &str = "tasklease";
 /// When a client may try again after an overload or outage.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
-/// Violations that the details name; their trailers must fit into the 8 KiB that most clients accept.
-const VIOLATIONS: usize = 20;
+/// Violations that the details name. Message and details must fit into the 8 KiB of trailers that most clients accept;
+/// the details hold the message once more, and travel as base64.
+const VIOLATIONS: usize = 16;
 
-/// Bytes of a violation's text.
-const VIOLATION_BYTES: usize = 160;
+/// Bytes of a violation's field, and of its problem.
+const VIOLATION_BYTES: usize = 120;
+
+/// Bytes of a message.
+const MESSAGE_BYTES: usize = 512;
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
@@ -42,7 +46,12 @@ impl From<Error> for Status {
                     violations
                         .iter()
                         .take(VIOLATIONS)
-                        .map(|v| FieldViolation::new(cut(&v.field), cut(&v.problem)))
+                        .map(|v| {
+                            FieldViolation::new(
+                                cut(&v.field, VIOLATION_BYTES),
+                                cut(&v.problem, VIOLATION_BYTES),
+                            )
+                        })
                         .collect::<Vec<_>>(),
                 );
             }
@@ -59,12 +68,12 @@ impl From<Error> for Status {
             Error::SessionOver | Error::Protocol(_) | Error::Internal => {}
         }
         details.set_error_info(reason, DOMAIN, metadata);
-        Self::with_error_details(code, error.to_string(), details)
+        Self::with_error_details(code, cut(&error.to_string(), MESSAGE_BYTES), details)
     }
 }
 
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(VIOLATION_BYTES)]
+fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 #[cfg(test)]
@@ -112,7 +121,9 @@ mod tests {
     fn many_long_violations_stay_small() {
         let violations = vec![Violation::new("ä".repeat(500), "b".repeat(500)); 1_000];
         let status = Status::from(Error::Invalid(violations));
-        assert!(status.details().len() + status.message().len() < 16 * 1024);
+        // A byte of a message becomes three where it is no printable ASCII.
+        let trailers = status.details().len() * 4 / 3 + status.message().len() * 3;
+        assert!(trailers < 8 * 1024, "{trailers} bytes");
         assert_eq!(
             status
                 .get_error_details()

@@ -17,7 +17,8 @@ use super::{Api, Lifetime};
 use crate::{
     domain::{
         error::Error,
-        ids::TaskId,
+        ids::{LeaseNo, TaskId},
+        state::TaskState,
         task::{EventCursor, TaskRecord},
     },
     engine::{Engine, hub::Watcher},
@@ -148,7 +149,9 @@ impl Follow {
         mut changed: Option<TaskRecord>,
     ) -> Result<(), ClientGone> {
         for event in events {
-            if let Some(task) = changed.take_if(|task| event.event.lease.no >= task.lease_no) {
+            if let Some(task) =
+                changed.take_if(|task| follows(event.event.lease.no, task.state, task.lease_no))
+            {
                 self.send(Update::Changed(task.into())).await?;
             }
             self.cursor = event.cursor();
@@ -172,6 +175,16 @@ impl Follow {
     async fn fail(self, error: Error) -> Result<(), Error> {
         let _ = self.sender.send(Err(error.clone().into())).await;
         Err(error)
+    }
+}
+
+/// True if the events of a lease come after a task's change to a state, at its current or last lease: they come after
+/// the start of their run, and before what its end led to.
+fn follows(events_of: LeaseNo, state: TaskState, lease_no: LeaseNo) -> bool {
+    if state == TaskState::Running {
+        events_of >= lease_no
+    } else {
+        events_of > lease_no
     }
 }
 
@@ -199,4 +212,22 @@ fn parse_cursor(text: &str) -> Result<EventCursor, Error> {
         })
         .filter(|cursor| cursor.lease_no >= 0 && cursor.number >= 0)
         .ok_or_else(|| Error::invalid("cursor", "must be a cursor that a watch of this task gave"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_a_run_come_between_its_start_and_what_its_end_led_to() {
+        for (events_of, state, lease_no, after) in [
+            (1, TaskState::Running, 1, true),
+            (1, TaskState::Running, 2, false),
+            (1, TaskState::Pending, 1, false),
+            (1, TaskState::Scheduled, 1, false),
+            (2, TaskState::Pending, 1, true),
+        ] {
+            assert_eq!(follows(LeaseNo(events_of), state, LeaseNo(lease_no)), after);
+        }
+    }
 }

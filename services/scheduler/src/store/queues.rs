@@ -50,6 +50,8 @@ pub struct LaneStats {
     pub failed: i64,
     /// Ever cancelled.
     pub cancelled: i64,
+    /// False if a count of waiting tasks may have stopped at its limit.
+    pub exact: bool,
 }
 
 /// A live session as it stands. Times are microseconds since 1970.
@@ -136,6 +138,7 @@ impl Database {
                 succeeded: row.get(7),
                 failed: row.get(8),
                 cancelled: row.get(9),
+                exact: row.get::<_, bool>(10) && row.get::<_, i64>(5) < limit,
             })
             .collect())
     }

@@ -93,6 +93,11 @@ impl Fleet {
     ) -> (Generation, mpsc::UnboundedReceiver<ClaimPush>) {
         let mut state = self.state();
         let generation = state.next_generation();
+        // It may come back with other task types or queues than before.
+        if let Some(session) = state.sessions.get_mut(&id) {
+            let before = std::mem::take(&mut session.lanes);
+            state.leave(id, &before);
+        }
         for lane in &lanes {
             state.lanes.entry(*lane).or_default().join(id);
         }
@@ -368,7 +373,12 @@ impl State {
 
     fn forget(&mut self, id: SessionId) -> Option<Session> {
         let session = self.sessions.remove(&id)?;
-        for lane in &session.lanes {
+        self.leave(id, &session.lanes);
+        Some(session)
+    }
+
+    fn leave(&mut self, id: SessionId, lanes: &[LaneId]) {
+        for lane in lanes {
             if let Some(entry) = self.lanes.get_mut(lane) {
                 entry.leave(id);
                 if entry.is_unused() {
@@ -376,7 +386,6 @@ impl State {
                 }
             }
         }
-        Some(session)
     }
 }
 

@@ -248,3 +248,14 @@ fn a_paused_lane_is_left_alone() {
     fleet.set_paused(Vec::new());
     assert_eq!(only(fleet.reserve(100)).slots.0.len(), 2);
 }
+
+#[test]
+fn a_session_that_comes_back_with_other_types_gets_no_more_of_the_old_ones() {
+    let fleet = Fleet::default();
+    let _before = connect(&fleet, session(1), 2);
+    let other = LaneId(2);
+    let (claim, _tasks) = fleet.attach_claim(session(1), "w", vec![other], Vec::new(), &HashSet::new());
+    fleet.add_credit(session(1), claim, 2);
+    assert_eq!(fleet.lanes_with_room(), [other]);
+    assert_eq!(only(fleet.reserve(100)).lane, other);
+}

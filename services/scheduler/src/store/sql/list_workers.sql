@@ -5,6 +5,8 @@ SELECT s.id, s.name, s.incarnation, s.task_types, s.queues, s.labels::text, s.sl
        (extract(epoch FROM s.heartbeat_at) * 1000000)::bigint AS heartbeat_us,
        (SELECT count(*) FROM tasklease.lease g
         CROSS JOIN LATERAL unnest(g.task_ids, g.lease_nos) AS u (task_id, lease_no)
+        -- A task that ended and was deleted has no run any more.
+        JOIN tasklease.task t ON t.id = u.task_id
         WHERE g.session_id = s.id
           AND NOT EXISTS (SELECT FROM tasklease.run r
                           WHERE r.task_id = u.task_id AND r.lease_no = u.lease_no AND r.outcome <> 0))::int AS running

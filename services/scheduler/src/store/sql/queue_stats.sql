@@ -1,6 +1,7 @@
 -- queue_stats: counts by queue and task type. Counts of waiting tasks stop at a limit.
 -- $1 queue or null, $2 limit
-WITH leased AS (
+WITH scheduled AS MATERIALIZED (SELECT task_id FROM tasklease.scheduled LIMIT $2),
+leased AS (
     SELECT t.lane, count(*) AS n
     FROM tasklease.lease g
     CROSS JOIN LATERAL unnest(g.task_ids, g.lease_nos) AS u (task_id, lease_no)
@@ -11,7 +12,7 @@ WITH leased AS (
 ),
 waiting AS (
     SELECT t.lane, count(*) AS n
-    FROM (SELECT task_id FROM tasklease.scheduled LIMIT $2) AS s
+    FROM scheduled s
     JOIN tasklease.task t ON t.id = s.task_id
     GROUP BY t.lane
 )
@@ -19,11 +20,13 @@ SELECT q.name AS queue, l.task_type, q.paused,
        (SELECT count(*) FROM tasklease.session s
         WHERE q.name = ANY (s.queues) AND l.task_type = ANY (s.task_types) AND s.expires_at > now())::int AS workers,
        coalesce(waiting.n, 0) AS scheduled,
-       (SELECT count(*) FROM (SELECT FROM tasklease.ready r WHERE r.lane = l.id LIMIT $2) AS some) AS pending,
+       (SELECT count(*) FROM (SELECT FROM tasklease.ready r WHERE r.lane = l.id LIMIT $2) AS waiting_here) AS pending,
        coalesce(leased.n, 0) AS running,
        coalesce((SELECT tasks FROM tasklease.ended_count e WHERE e.lane = l.id AND e.state = 5), 0) AS succeeded,
        coalesce((SELECT tasks FROM tasklease.ended_count e WHERE e.lane = l.id AND e.state = 6), 0) AS failed,
-       coalesce((SELECT tasks FROM tasklease.ended_count e WHERE e.lane = l.id AND e.state = 7), 0) AS cancelled
+       coalesce((SELECT tasks FROM tasklease.ended_count e WHERE e.lane = l.id AND e.state = 7), 0) AS cancelled,
+       -- The limit of the scheduled ones is one for all lanes together.
+       (SELECT count(*) FROM scheduled) < $2 AS all_scheduled
 FROM tasklease.lane l
 JOIN tasklease.queue q ON q.id = l.queue_id
 LEFT JOIN leased ON leased.lane = l.id

@@ -1,0 +1,140 @@
+//! QueueService.
+
+use tasklease_proto::v1;
+
+use crate::{
+    calls::{seconds, spec, submit, submit_one},
+    raw_worker::{RawWorker, hello},
+    scheduler::Scheduler,
+};
+
+#[tokio::test]
+async fn queues_are_listed_by_name_page_by_page() {
+    let scheduler = Scheduler::start().await;
+    for queue in ["b", "a", "c"] {
+        submit(
+            &scheduler,
+            v1::TaskSpec {
+                queue: queue.into(),
+                ..spec()
+            },
+        )
+        .await;
+    }
+    let mut names = Vec::new();
+    let mut request = v1::ListQueuesRequest {
+        page_size: 2,
+        ..Default::default()
+    };
+    loop {
+        let response = scheduler
+            .queues()
+            .list_queues(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        names.extend(response.queues.into_iter().map(|queue| queue.name));
+        if response.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = response.next_page_token;
+    }
+    assert_eq!(names, ["a", "b", "c"]);
+    scheduler.end().await;
+}
+
+#[tokio::test]
+async fn counts_follow_tasks_and_workers() {
+    let scheduler = Scheduler::start().await;
+    let mut worker = RawWorker::connect(&scheduler.channel).await;
+    for _ in 0..3 {
+        submit_one(&scheduler).await;
+    }
+    submit(
+        &scheduler,
+        v1::TaskSpec {
+            delay: seconds(3_600),
+            ..spec()
+        },
+    )
+    .await;
+    worker.take_one().await;
+    let request = v1::GetQueueStatsRequest {
+        queue: "default".into(),
+    };
+    let stats = scheduler
+        .queues()
+        .get_queue_stats(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .stats;
+    assert_eq!(stats.len(), 1);
+    let stats = &stats[0];
+    assert_eq!((stats.queue.as_str(), stats.task_type.as_str()), ("default", "t"));
+    assert_eq!((stats.scheduled, stats.pending, stats.running), (1, 2, 1));
+    assert_eq!((stats.workers, stats.exact, stats.paused), (1, true, false));
+    let all = v1::GetQueueStatsRequest::default();
+    let stats = scheduler.queues().get_queue_stats(all).await.unwrap();
+    assert_eq!(stats.into_inner().stats.len(), 1);
+    scheduler.end().await;
+}
+
+#[tokio::test]
+async fn a_paused_queue_hands_nothing_out_until_it_is_resumed() {
+    let scheduler = Scheduler::start().await;
+    let pause = v1::PauseQueueRequest { queue: "held".into() };
+    let paused = scheduler.queues().pause_queue(pause.clone()).await.unwrap();
+    assert!(paused.into_inner().queue.unwrap().paused);
+    let hello = v1::WorkerHello {
+        queues: vec!["held".into(), "default".into()],
+        ..hello()
+    };
+    let mut worker = RawWorker::connect_as(&scheduler.channel, hello).await;
+    // The lane exists since the hello, so that the next pulse knows that it is paused.
+    until_paused(&scheduler, &mut worker).await;
+    let held = submit(
+        &scheduler,
+        v1::TaskSpec {
+            queue: "held".into(),
+            ..spec()
+        },
+    )
+    .await
+    .id;
+    let free = submit_one(&scheduler).await;
+    worker.claim.credit(1).await;
+    let task = worker.claim.leases(1).await.remove(0);
+    assert_eq!(task.task_id, free);
+    let resume = v1::ResumeQueueRequest { queue: "held".into() };
+    let resumed = scheduler.queues().resume_queue(resume).await.unwrap();
+    assert!(!resumed.into_inner().queue.unwrap().paused);
+    worker.claim.credit(1).await;
+    let task = worker.claim.leases(1).await.remove(0);
+    assert_eq!((task.task_id, task.queue.as_str()), (held, "held"));
+    scheduler.end().await;
+}
+
+/// Waits for two pulses: each moves a task that was not due before.
+async fn until_paused(scheduler: &Scheduler, worker: &mut RawWorker) {
+    for _ in 0..2 {
+        let client = scheduler.database.connect().await;
+        let id = submit(
+            scheduler,
+            v1::TaskSpec {
+                delay: seconds(3_600),
+                ..spec()
+            },
+        )
+        .await
+        .id;
+        client
+            .execute(
+                "UPDATE tasklease.scheduled SET due_at = now() WHERE task_id = $1::text::uuid",
+                &[&id],
+            )
+            .await
+            .unwrap();
+        worker.take_one().await;
+    }
+}

@@ -1,0 +1,135 @@
+//! Moving tasks whose time has come.
+
+use std::time::Duration;
+
+use tasklease_scheduler::{
+    domain::{
+        ids::{ReplicaId, TaskId},
+        new_task::{NewTask, Start},
+        state::TaskState,
+    },
+    store::{Mark, Pulse},
+};
+use uuid::Uuid;
+
+use crate::world::{World, decide, new_task, queue, tasks_of};
+
+#[tokio::test]
+async fn only_due_tasks_move_and_the_first_position_of_their_lane_is_told() {
+    let world = World::new().await;
+    let start = Start::After(Duration::from_secs(3_600));
+    let low = NewTask { start, ..new_task() };
+    let high = NewTask {
+        start,
+        priority: 9,
+        ..new_task()
+    };
+    world.submit(&[low.clone(), high.clone()]).await;
+    let far = world.scheduled_task().await;
+    assert_eq!(world.db.promote(10).await.unwrap(), (0, vec![]));
+    world.let_be_due(low.id).await;
+    world.let_be_due(high.id).await;
+    let (moved, lanes) = world.db.promote(10).await.unwrap();
+    assert_eq!((moved, lanes.len()), (2, 1));
+    let (lane, mark): (_, Mark) = lanes[0];
+    assert_eq!((lane, mark.rank, mark.task), (world.lane, -9, high.id.0));
+    assert_eq!(world.state(far).await, TaskState::Scheduled);
+    let session = world.session("w").await;
+    assert_eq!(tasks_of(&world.claim(session, 5).await), [high.id, low.id]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_promotion_moves_no_more_than_it_is_asked_to_earliest_first() {
+    let world = World::new().await;
+    let (first, second) = (world.scheduled_task().await, world.scheduled_task().await);
+    world.let_be_due(second).await;
+    world
+        .execute(
+            "UPDATE tasklease.scheduled SET due_at = now() - interval '1 h' WHERE task_id = $1",
+            &[&first.0],
+        )
+        .await;
+    assert_eq!(world.db.promote(1).await.unwrap().0, 1);
+    assert_eq!(world.state(first).await, TaskState::Pending);
+    assert_eq!(world.state(second).await, TaskState::Scheduled);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_promote_together_move_each_task_once() {
+    let world = World::new().await;
+    let tasks: Vec<NewTask> = (0..200)
+        .map(|_| NewTask {
+            start: Start::After(Duration::from_secs(3_600)),
+            ..new_task()
+        })
+        .collect();
+    world.submit(&tasks).await;
+    world
+        .execute("UPDATE tasklease.scheduled SET due_at = now()", &[])
+        .await;
+    let promoter = || async {
+        let mut moved = 0;
+        loop {
+            let (now, _) = world.db.promote(9).await.unwrap();
+            if now == 0 {
+                return moved;
+            }
+            moved += now;
+        }
+    };
+    let (one, two) = tokio::join!(promoter(), promoter());
+    assert_eq!(one + two, 200);
+    assert_eq!(
+        world.count("SELECT count(*) FROM tasklease.ready", &[]).await,
+        200
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_pulse_tells_what_there_is_to_do_and_nothing_else() {
+    let world = World::new().await;
+    let me = ReplicaId(Uuid::new_v4());
+    let pulse = async || world.db.pulse(me, &[world.lane]).await.unwrap();
+    assert_eq!(pulse().await, Pulse::default());
+
+    let task = world.ready_task().await;
+    assert_eq!(pulse().await.ready_lanes, [world.lane]);
+    let session = world.session("w").await;
+    world.claim(session, 1).await;
+    assert_eq!(pulse().await, Pulse::default());
+
+    world.cancel(task).await;
+    assert!(pulse().await.cancelling);
+    world.let_expire(session).await;
+    assert!(pulse().await.expired);
+    world.db.expire_sessions(10, decide).await.unwrap();
+    assert_eq!(pulse().await, Pulse::default());
+
+    world.ready_task().await;
+    world
+        .claim(tasklease_scheduler::domain::ids::SessionId(Uuid::new_v4()), 1)
+        .await;
+    assert!(pulse().await.orphaned);
+    world.db.end_orphans(decide).await.unwrap();
+    assert!(!pulse().await.orphaned);
+
+    let scheduled: TaskId = world.scheduled_task().await;
+    let next = pulse().await.next_due.unwrap();
+    assert!(next > Duration::from_secs(3_000) && next <= Duration::from_secs(3_600));
+    world.let_be_due(scheduled).await;
+    assert_eq!(pulse().await.next_due, Some(Duration::ZERO));
+
+    world.db.set_paused(&queue("default"), true).await.unwrap();
+    assert_eq!(pulse().await.paused_lanes, [world.lane]);
+    world.db.replica_seen(me, "me").await.unwrap();
+    assert_eq!(pulse().await.other_replicas, 0);
+    let other = ReplicaId(Uuid::new_v4());
+    world.db.replica_seen(other, "other").await.unwrap();
+    assert_eq!(pulse().await.other_replicas, 1);
+    world.db.replica_leaves(other).await.unwrap();
+    assert_eq!(pulse().await.other_replicas, 0);
+    world.end().await;
+}

@@ -1,0 +1,148 @@
+//! What is removed after its time, and what stays.
+
+use std::time::{Duration, SystemTime};
+
+use tasklease_scheduler::{
+    domain::{
+        ids::TaskId,
+        report::{EventKind, TaskEvent},
+    },
+    engine::retention::run_once,
+    store::{RetentionPage, RetentionPolicy},
+};
+use uuid::Uuid;
+
+use crate::world::{World, failed_for_good, succeeded};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+const POLICY: RetentionPolicy = RetentionPolicy {
+    ended: Duration::from_secs(3 * 86_400),
+    failed: Duration::from_secs(30 * 86_400),
+    events: Duration::from_secs(7 * 86_400),
+};
+
+/// So late that no id is too young to be looked at.
+fn much_later() -> SystemTime {
+    SystemTime::now() + 365 * DAY
+}
+
+async fn age(world: &World, days: i32) {
+    for sql in [
+        "UPDATE tasklease.run SET finished_at = now() - make_interval(days => $1)",
+        "UPDATE tasklease.task_event SET at = now() - make_interval(days => $1)",
+    ] {
+        world.execute(sql, &[&days]).await;
+    }
+}
+
+#[tokio::test]
+async fn each_kind_of_end_is_kept_for_its_own_time() {
+    let world = World::new().await;
+    let (_, good) = world.running_task().await;
+    world.settle(succeeded(&good)).await;
+    let (_, bad) = world.running_task().await;
+    world.settle(failed_for_good(&bad)).await;
+    let cancelled = world.ready_task().await;
+    world.cancel(cancelled).await;
+    let (_, running) = world.running_task().await;
+    let waiting = world.scheduled_task().await;
+    let kept = async || {
+        let mut kept = Vec::new();
+        for task in [good.key.task, bad.key.task, cancelled, running.key.task, waiting] {
+            let read = world
+                .db
+                .read_task(task, tasklease_scheduler::store::Detail::Summary)
+                .await;
+            kept.push(read.unwrap().is_some());
+        }
+        kept
+    };
+    age(&world, 2).await;
+    assert_eq!(run_once(&world.db, &POLICY, much_later()).await.unwrap(), 0);
+    age(&world, 4).await;
+    assert_eq!(run_once(&world.db, &POLICY, much_later()).await.unwrap(), 2);
+    assert_eq!(kept().await, [false, true, false, true, true]);
+    age(&world, 31).await;
+    assert_eq!(run_once(&world.db, &POLICY, much_later()).await.unwrap(), 1);
+    assert_eq!(kept().await, [false, false, false, true, true]);
+    assert_eq!(world.count("SELECT count(*) FROM tasklease.run", &[]).await, 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn tasks_whose_ids_are_too_young_are_not_even_looked_at() {
+    let world = World::new().await;
+    let (_, lease) = world.running_task().await;
+    world.settle(succeeded(&lease)).await;
+    age(&world, 100).await;
+    let page = world
+        .db
+        .retain_tasks(TaskId(Uuid::nil()), 10, &POLICY, SystemTime::now())
+        .await
+        .unwrap();
+    assert_eq!(
+        page,
+        RetentionPage {
+            next: None,
+            removed: 0
+        }
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn old_events_go_before_their_task_does() {
+    let world = World::new().await;
+    let (_, lease) = world.running_task().await;
+    let event = TaskEvent {
+        lease: lease.key,
+        number: 1,
+        kind: EventKind::Log {
+            level: "info".into(),
+            message: "m".into(),
+        },
+    };
+    world.db.append_events(&[event]).await.unwrap();
+    age(&world, 6).await;
+    assert_eq!(run_once(&world.db, &POLICY, much_later()).await.unwrap(), 0);
+    age(&world, 8).await;
+    assert_eq!(run_once(&world.db, &POLICY, much_later()).await.unwrap(), 1);
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM tasklease.task_event", &[])
+            .await,
+        0
+    );
+    assert!(world.read(lease.key.task).await.finished_us.is_none());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_pass_goes_page_by_page_over_everything() {
+    let world = World::new().await;
+    for _ in 0..5 {
+        let task = world.ready_task().await;
+        world.cancel(task).await;
+    }
+    age(&world, 4).await;
+    let mut above = Some(TaskId(Uuid::nil()));
+    let mut pages = Vec::new();
+    while let Some(start) = above {
+        let page = world
+            .db
+            .retain_tasks(start, 2, &POLICY, much_later())
+            .await
+            .unwrap();
+        pages.push(page.removed);
+        above = page.next;
+    }
+    assert_eq!(pages, [2, 2, 1]);
+    let none = world
+        .db
+        .retain_events(TaskId(Uuid::nil()), 2, &POLICY, much_later())
+        .await
+        .unwrap();
+    assert_eq!((none.next, none.removed), (None, 0));
+    world.end().await;
+}

@@ -1,0 +1,317 @@
+//! Sessions: heartbeats, going on, and what becomes of the leases when one ends.
+
+use std::time::Duration;
+
+use tasklease_scheduler::{
+    domain::{
+        ids::SessionId,
+        outcome::Outcome,
+        state::TaskState,
+        verdict::{self, End},
+    },
+    store::Mark,
+};
+use uuid::Uuid;
+
+use crate::world::{LEASE, World, decide, key, profile, released, succeeded, tasks_of};
+
+#[tokio::test]
+async fn a_heartbeat_keeps_a_session_that_was_about_to_expire() {
+    let world = World::new().await;
+    let (session, lease) = world.running_task().await;
+    world.let_expire(session).await;
+    let gone = SessionId(Uuid::new_v4());
+    assert_eq!(
+        world.db.heartbeat(&[session, gone], LEASE).await.unwrap(),
+        [session],
+        "a session that is over is not brought back"
+    );
+    let ended = world.db.expire_sessions(10, decide).await.unwrap();
+    assert!(ended.sessions.is_empty());
+    assert_eq!(world.state(lease.key.task).await, TaskState::Running);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_expiry_that_waits_for_nobody_leaves_a_session_whose_heartbeat_is_under_way() {
+    let world = World::new().await;
+    let (session, _) = world.running_task().await;
+    world.let_expire(session).await;
+    let mut other = world.connect().await;
+    let open = other.transaction().await.unwrap();
+    open.query(
+        include_str!("../../src/store/sql/heartbeat.sql"),
+        &[&vec![session.0], &3_600_000_000_i64],
+    )
+    .await
+    .unwrap();
+    assert!(
+        world
+            .db
+            .expire_sessions(10, decide)
+            .await
+            .unwrap()
+            .sessions
+            .is_empty()
+    );
+    open.commit().await.unwrap();
+    assert!(
+        world
+            .db
+            .expire_sessions(10, decide)
+            .await
+            .unwrap()
+            .sessions
+            .is_empty()
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn tasks_of_a_dead_worker_are_ready_at_once_and_counted() {
+    let world = World::new().await;
+    let (session, lease) = world.running_task().await;
+    world.let_expire(session).await;
+    let ended = world.db.expire_sessions(10, decide).await.unwrap();
+    assert_eq!(ended.sessions, [session]);
+    assert_eq!(ended.won.len(), 1);
+    assert_eq!(ended.verdicts[0].1, world.lane);
+    let read = world.read(lease.key.task).await;
+    assert_eq!((read.state, read.attempt), (TaskState::Pending, 1));
+    assert_eq!(read.error.unwrap().kind, "WORKER_LOST");
+    assert_eq!(read.worker.as_deref(), Some("w"));
+    assert!(world.db.heartbeat(&[session], LEASE).await.unwrap().is_empty());
+    assert_eq!(
+        world.settle(succeeded(&lease)).await,
+        [],
+        "the zombie's report comes too late"
+    );
+    let next = world.session("next").await;
+    let again = world.claim(next, 1).await.remove(0);
+    assert_eq!((again.key, again.attempt), (key(lease.key.task, 2), 2));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_task_that_kills_three_workers_is_quarantined() {
+    let world = World::new().await;
+    let task = world.ready_task().await;
+    for death in 1..=3 {
+        let session = world.session("victim").await;
+        let lease = world.claim(session, 1).await.remove(0);
+        assert_eq!(lease.key.no.0, death);
+        world.let_expire(session).await;
+        world.db.expire_sessions(10, decide).await.unwrap();
+    }
+    let read = world.read(task).await;
+    assert_eq!(read.state, TaskState::Failed);
+    assert_eq!(read.error.unwrap().kind, "POISONED");
+    assert_eq!(world.outcomes(task).await, [Outcome::Lost; 3]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn leases_that_ended_before_are_no_business_of_an_expiry() {
+    let world = World::new().await;
+    let session = world.session("w").await;
+    let (first, second) = (world.ready_task().await, world.ready_task().await);
+    let leases = world.claim(session, 2).await;
+    let done = leases.iter().find(|lease| lease.key.task == first).unwrap();
+    world.settle(succeeded(done)).await;
+    world.let_expire(session).await;
+    let ended = world.db.expire_sessions(10, decide).await.unwrap();
+    assert_eq!(ended.verdicts.len(), 1);
+    assert_eq!(ended.verdicts[0].0.key.task, second);
+    assert_eq!(world.state(first).await, TaskState::Succeeded);
+    assert_eq!(world.count("SELECT count(*) FROM tasklease.lease", &[]).await, 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn two_replicas_end_a_session_once() {
+    let world = World::new().await;
+    let (session, lease) = world.running_task().await;
+    world.let_expire(session).await;
+    let (one, two) = tokio::join!(
+        world.db.expire_sessions(10, decide),
+        world.db.expire_sessions(10, decide)
+    );
+    let won = one.unwrap().won.len() + two.unwrap().won.len();
+    assert_eq!(won, 1);
+    assert_eq!(world.outcomes(lease.key.task).await, [Outcome::Lost]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn tasks_claimed_for_a_session_that_was_over_go_back_uncounted() {
+    let world = World::new().await;
+    let task = world.ready_task().await;
+    let gone = SessionId(Uuid::new_v4());
+    world.claim(gone, 1).await;
+    assert_eq!(world.state(task).await, TaskState::Running);
+    let ended = world.db.end_orphans(decide).await.unwrap();
+    assert_eq!(ended.won.len(), 1);
+    let read = world.read(task).await;
+    assert_eq!((read.state, read.attempt), (TaskState::Pending, 0));
+    assert_eq!(read.error.unwrap().kind, "NOT_ACCEPTED");
+    assert!(world.db.end_orphans(decide).await.unwrap().won.is_empty());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn grants_of_live_sessions_are_no_orphans() {
+    let world = World::new().await;
+    let (_, lease) = world.running_task().await;
+    assert!(world.db.end_orphans(decide).await.unwrap().sessions.is_empty());
+    assert_eq!(world.state(lease.key.task).await, TaskState::Running);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_goodbye_hands_tasks_back_without_costing_an_attempt() {
+    let world = World::new().await;
+    let (session, lease) = world.running_task().await;
+    let bystander = world.session("other").await;
+    let ended = world
+        .db
+        .end_session(session, |dead| {
+            assert_eq!(dead.worker.as_deref(), Some("w"));
+            released(&dead.lease)
+        })
+        .await
+        .unwrap();
+    assert!(matches!(ended.verdicts[0].0.end, End::Again { .. }));
+    assert_eq!(world.state(lease.key.task).await, TaskState::Pending);
+    assert_eq!(
+        world.db.heartbeat(&[session, bystander], LEASE).await.unwrap(),
+        [bystander]
+    );
+    let again = world.claim(bystander, 1).await.remove(0);
+    assert_eq!((again.attempt, again.key.no.0), (1, 2));
+    let nobody = world
+        .db
+        .end_session(session, |dead| verdict::not_accepted(&dead.lease, ""))
+        .await
+        .unwrap();
+    assert!(nobody.sessions.is_empty());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_session_goes_on_for_the_same_process_only_and_with_its_leases() {
+    let world = World::new().await;
+    let (session, lease) = world.running_task().await;
+    let resume = |id, incarnation| world.db.resume_session(id, incarnation, "elsewhere", LEASE);
+    assert!(resume(session, "w-1").await.unwrap());
+    assert!(!resume(session, "w-2").await.unwrap());
+    assert!(!resume(SessionId(Uuid::new_v4()), "w-1").await.unwrap());
+    let workers = world.db.list_workers(SessionId(Uuid::nil()), 10).await.unwrap();
+    assert_eq!(workers[0].scheduler, "elsewhere");
+    let leases = world.db.session_leases(session).await.unwrap();
+    assert_eq!(tasks_of(&leases), [lease.key.task]);
+    let loaded = &leases[0];
+    assert_eq!(
+        (
+            loaded.key,
+            loaded.grant,
+            loaded.lane,
+            loaded.attempt,
+            loaded.max_attempts
+        ),
+        (
+            lease.key,
+            lease.grant,
+            lease.lane,
+            lease.attempt,
+            lease.max_attempts
+        )
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_worker_is_known_while_its_session_lasts() {
+    let world = World::new().await;
+    let session = world.session("w").await;
+    assert_eq!(
+        world.db.session_worker(session).await.unwrap().as_deref(),
+        Some("w")
+    );
+    world.let_expire(session).await;
+    world.db.expire_sessions(10, decide).await.unwrap();
+    assert_eq!(world.db.session_worker(session).await.unwrap(), None);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_opened_expires_after_its_lease() {
+    let world = World::new().await;
+    let id = SessionId(Uuid::new_v4());
+    world
+        .db
+        .open_session(id, &profile("w"), "replica", Duration::from_secs(15))
+        .await
+        .unwrap();
+    let seconds = world
+        .count(
+            "SELECT extract(epoch FROM expires_at - heartbeat_at)::bigint FROM tasklease.session",
+            &[],
+        )
+        .await;
+    assert_eq!(seconds, 15);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn only_old_grants_whose_runs_have_all_ended_are_swept() {
+    let world = World::new().await;
+    let (_, running) = world.running_task().await;
+    let (_, ended) = world.running_task().await;
+    world.settle(succeeded(&ended)).await;
+    assert_eq!(world.db.sweep_grants().await.unwrap(), 0, "it is young");
+    world
+        .execute(
+            "UPDATE tasklease.lease SET created_at = now() - interval '1 hour'",
+            &[],
+        )
+        .await;
+    assert_eq!(world.db.sweep_grants().await.unwrap(), 1);
+    assert_eq!(world.state(running.key.task).await, TaskState::Running);
+    assert_eq!(world.state(ended.key.task).await, TaskState::Succeeded);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_grant_whose_ended_task_was_deleted_is_swept_too() {
+    let world = World::new().await;
+    let (_, ended) = world.running_task().await;
+    world.settle(succeeded(&ended)).await;
+    assert!(world.db.delete_task(ended.key.task).await.unwrap());
+    world
+        .execute(
+            "UPDATE tasklease.lease SET created_at = now() - interval '1 hour'",
+            &[],
+        )
+        .await;
+    assert_eq!(world.db.sweep_grants().await.unwrap(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_claim_of_many_sessions_gives_each_its_own_grant() {
+    let world = World::new().await;
+    let (one, two) = (world.session("one").await, world.session("two").await);
+    for _ in 0..2 {
+        world.ready_task().await;
+    }
+    let slots = tasklease_scheduler::store::Slots(vec![one, two]);
+    world
+        .db
+        .claim(world.lane, Mark::START, &slots, crate::world::new_grant(), 0)
+        .await
+        .unwrap();
+    world.let_expire(one).await;
+    world.db.expire_sessions(10, decide).await.unwrap();
+    assert_eq!(world.db.session_leases(two).await.unwrap().len(), 1);
+    world.end().await;
+}

@@ -1,0 +1,155 @@
+//! Storing tasks: all or none, each in its first place.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tasklease_scheduler::{
+    domain::{
+        backoff::Backoff,
+        ids::TaskId,
+        new_task::{NewTask, Start, TaskOptions},
+        state::TaskState,
+    },
+    store::{Detail, StoreError},
+};
+use uuid::Uuid;
+
+use crate::world::{World, new_task, now_us, tasks_of};
+
+#[tokio::test]
+async fn a_batch_with_a_taken_id_stores_nothing() {
+    let world = World::new().await;
+    let taken = new_task();
+    world.submit(std::slice::from_ref(&taken)).await;
+    let batch = [new_task(), taken, new_task()];
+    let error = world.db.submit(&world.batch(&batch)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Exists), "{error}");
+    assert_eq!(world.count("SELECT count(*) FROM tasklease.task", &[]).await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM tasklease.ready", &[]).await, 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_batch_with_a_value_that_cannot_be_stored_stores_nothing() {
+    let world = World::new().await;
+    let broken = NewTask {
+        payload: "{".into(),
+        ..new_task()
+    };
+    let error = world
+        .db
+        .submit(&world.batch(&[new_task(), broken]))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, StoreError::Data(_)), "{error}");
+    assert_eq!(world.count("SELECT count(*) FROM tasklease.task", &[]).await, 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn tasks_of_one_batch_run_in_the_order_of_their_ids() {
+    let world = World::new().await;
+    let tasks: Vec<NewTask> = std::iter::repeat_with(new_task).take(20).collect();
+    world.submit(&tasks).await;
+    let session = world.session("w").await;
+    let ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
+    assert_eq!(tasks_of(&world.claim(session, 20).await), ids);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_start_in_the_future_waits_and_one_in_the_past_does_not() {
+    let world = World::new().await;
+    let with_start = |start| NewTask { start, ..new_task() };
+    let in_an_hour = now_us() + 3_600_000_000;
+    let tasks = [
+        with_start(Start::Now),
+        with_start(Start::At(5)),
+        with_start(Start::After(Duration::ZERO)),
+        with_start(Start::At(in_an_hour)),
+        with_start(Start::After(Duration::from_secs(60))),
+    ];
+    let committed = world.submit(&tasks).await;
+    let mut records = Vec::new();
+    for task in &tasks {
+        records.push(world.read(task.id).await);
+    }
+    let states: Vec<TaskState> = records.iter().map(|record| record.state).collect();
+    assert_eq!(states[..3], [TaskState::Pending; 3]);
+    assert_eq!(states[3..], [TaskState::Scheduled; 2]);
+    assert_eq!(records[3].due_us, Some(in_an_hour));
+    assert_eq!(records[4].due_us, Some(committed + 60_000_000));
+    assert!(records.iter().all(|record| record.created_us == committed));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn every_option_is_read_back_as_it_was_stored() {
+    let world = World::new().await;
+    let options = TaskOptions {
+        title: Some("a title".into()),
+        description: Some("line one\nline \"two\" ä \\u0041".into()),
+        owner: Some("somebody".into()),
+        labels: BTreeMap::from([("k".to_owned(), "v \"quoted\"".to_owned())]),
+        parent: Some(TaskId(Uuid::now_v7())),
+        retry_of: Some(TaskId(Uuid::now_v7())),
+        backoff: Some(Backoff {
+            initial: Duration::from_millis(1_500),
+            longest: Duration::from_secs(90),
+        }),
+        run_timeout: Some(Duration::from_secs(7)),
+        traceparent: Some("00-abc-def-01".into()),
+    };
+    let task = NewTask {
+        payload: r#"{ "b":1,  "a": 1.10, "a": "\u0000" }"#.into(),
+        priority: -7,
+        max_attempts: 9,
+        options: options.clone(),
+        ..new_task()
+    };
+    world.submit(std::slice::from_ref(&task)).await;
+    let read = world.read(task.id).await;
+    assert_eq!(
+        read.payload.as_deref(),
+        Some(task.payload.as_str()),
+        "payload text is kept to the byte"
+    );
+    assert_eq!((read.priority, read.max_attempts), (-7, 9));
+    let labels: BTreeMap<String, String> = serde_json::from_str(&read.labels.unwrap()).unwrap();
+    let back = TaskOptions {
+        title: read.title,
+        description: read.description,
+        owner: read.owner,
+        labels,
+        parent: read.parent,
+        retry_of: read.retry_of,
+        backoff: read.backoff,
+        run_timeout: read.run_timeout,
+        traceparent: read.traceparent,
+    };
+    assert_eq!(back, options);
+    let summary = world
+        .db
+        .read_task(task.id, Detail::Summary)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(summary.payload, None);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn ids_that_are_taken_are_named_with_whether_the_task_is_the_same() {
+    let world = World::new().await;
+    let (same, other) = (new_task(), new_task());
+    world.submit(&[same.clone(), other.clone()]).await;
+    let other = NewTask {
+        payload: "{}".into(),
+        ..other
+    };
+    let batch = world.batch(&[same.clone(), other.clone(), new_task()]);
+    let mut existing = world.db.submit_existing(&batch).await.unwrap();
+    existing.sort_by_key(|existing| existing.id);
+    let found: Vec<_> = existing.iter().map(|e| (e.id, e.same)).collect();
+    assert_eq!(found, [(same.id, true), (other.id, false)]);
+    world.end().await;
+}
