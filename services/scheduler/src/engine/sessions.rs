@@ -70,6 +70,10 @@ impl Engine {
         let (generation, tasks) = parts
             .fleet
             .attach_claim(session, &profile.name, lanes, leases, held);
+        if resumed {
+            // A claim that another replica had under way when the stream broke may be committed only now.
+            self.check_leases_later(session);
+        }
         tracing::info!(%session, worker = profile.name, resumed, slots = profile.slots, "worker connected");
         Ok(Opened {
             session,

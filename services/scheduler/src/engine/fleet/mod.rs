@@ -107,6 +107,7 @@ impl Fleet {
         session.claim = Some(Attachment { generation, sender });
         session.credit = 0;
         session.lanes = lanes;
+        session.judge_here(held, Instant::now());
         for lease in leases {
             let inherited = if held.contains(&lease.key) {
                 Inherited::Held

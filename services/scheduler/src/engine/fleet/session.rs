@@ -1,6 +1,9 @@
 //! One session as this replica knows it.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use tokio::{sync::mpsc, time::Instant};
 
@@ -145,6 +148,23 @@ impl Session {
             (Some(_), Inherited::NotHeld) => {}
             (None, Inherited::Held) => self.insert(lease, now, Judged::Accepted),
             (None, Inherited::NotHeld) => self.insert(lease, now, Judged::Waiting),
+        }
+    }
+
+    /// Judges leases that were learned before the ClaimTask stream came here: whatever was said about them elsewhere,
+    /// what the worker does not hold now may never have reached it.
+    pub(super) fn judge_here(&mut self, held: &HashSet<LeaseKey>, now: Instant) {
+        for lease in self
+            .leases
+            .values_mut()
+            .filter(|lease| lease.judged == Judged::Elsewhere)
+        {
+            if held.contains(&lease.lease.key) {
+                lease.judged = Judged::Accepted;
+            } else {
+                lease.judged = Judged::Waiting;
+                lease.since = now;
+            }
         }
     }
 

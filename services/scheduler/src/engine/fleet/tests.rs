@@ -174,6 +174,24 @@ fn a_lease_learned_without_its_claim_stream_is_never_taken_back_here() {
 }
 
 #[test]
+fn a_lease_learned_before_its_claim_stream_came_is_judged_by_what_the_worker_says_then() {
+    let fleet = Fleet::default();
+    let id = session(1);
+    let leases = || vec![lease(1, 1), lease(2, 1)];
+    let (_, _reports) = fleet.attach_report(id, "w", leases());
+    let held = HashSet::from([lease(1, 1).key]);
+    // The database was read before one of the leases was committed: what is known here counts as well.
+    let read_early = vec![lease(1, 1)];
+    let (_, _tasks) = fleet.attach_claim(id, "w", vec![LANE], read_early, &held);
+
+    assert!(fleet.take_overdue(Instant::now(), ACCEPT, GRACE).is_empty());
+    let overdue = fleet.take_overdue(Instant::now() + ACCEPT, ACCEPT, GRACE);
+
+    assert!(matches!(&overdue[..], [(_, Overdue::NotAccepted(ended))] if ended.lease.key == lease(2, 1).key));
+    assert!(fleet.holds(id, lease(1, 1).key));
+}
+
+#[test]
 fn a_grant_is_empty_with_the_last_of_its_leases() {
     let fleet = Fleet::default();
     let (_, _reports) = fleet.attach_report(session(1), "w", vec![lease(1, 7), lease(2, 7), lease(3, 8)]);
