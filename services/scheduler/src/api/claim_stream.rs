@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use uuid::Uuid;
 
-use super::{Api, Lifetime, report::lease_key};
+use super::{Api, Lifetime, attached::Attached, report::lease_key};
 use crate::{
     domain::{
         error::{Error, Violation},
@@ -20,10 +20,7 @@ use crate::{
         name::{QueueName, TaskType, check_labels, check_text},
         session::WorkerProfile,
     },
-    engine::{
-        Engine, Opened,
-        fleet::{ClaimPush, Generation},
-    },
+    engine::{Engine, Opened, fleet::ClaimPush, fleet::Generation},
     store::ClaimedTask,
 };
 
@@ -59,19 +56,6 @@ pub(super) fn open(
     ReceiverStream::new(receiver)
 }
 
-/// Detaches the stream from its session however it ends.
-struct Attached {
-    engine: Engine,
-    session: SessionId,
-    generation: Generation,
-}
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        self.engine.detach(self.session, self.generation);
-    }
-}
-
 async fn serve(
     engine: Engine,
     mut lifetime: Lifetime,
@@ -92,11 +76,7 @@ async fn serve(
         generation,
         mut tasks,
     } = opened;
-    let attached = Attached {
-        engine: engine.clone(),
-        session,
-        generation,
-    };
+    let attached = Attached::new(&engine, session, generation);
     let timing = engine.timing();
     let welcome = v1::SessionOpened {
         session_id: session.to_string(),

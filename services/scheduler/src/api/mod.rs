@@ -3,6 +3,7 @@
 //! Handlers convert, call one function of the engine or the store, and convert back. Deadlines, request ids and
 //! oversized messages are the business of [`layers`].
 
+mod attached;
 mod claim_stream;
 pub mod layers;
 mod page;

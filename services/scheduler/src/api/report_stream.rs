@@ -14,17 +14,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use uuid::Uuid;
 
-use super::{Api, Lifetime, report};
+use super::{Api, Lifetime, attached::Attached, report};
 use crate::{
     domain::{
         error::Error,
         ids::{LeaseKey, SessionId},
         limits,
     },
-    engine::{
-        Engine,
-        fleet::{Generation, ReportPush},
-    },
+    engine::{Engine, fleet::ReportPush},
 };
 
 /// Messages that may wait for a slow worker.
@@ -89,19 +86,6 @@ impl From<Status> for End {
     }
 }
 
-/// Detaches the stream from its session however it ends.
-struct Attached {
-    engine: Engine,
-    session: SessionId,
-    generation: Generation,
-}
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        self.engine.detach(self.session, self.generation);
-    }
-}
-
 async fn serve(
     engine: Engine,
     mut lifetime: Lifetime,
@@ -111,11 +95,7 @@ async fn serve(
 ) -> Result<(), End> {
     let session = opening(&mut inbound).await?;
     let (generation, mut pushes) = engine.open_report(session).await?;
-    let _attached = Attached {
-        engine: engine.clone(),
-        session,
-        generation,
-    };
+    let _attached = Attached::new(&engine, session, generation);
     send(sender, ToWorker::Opened(v1::ReportOpened {})).await?;
     let mut pending: FuturesUnordered<Pending> = FuturesUnordered::new();
     loop {
