@@ -54,6 +54,7 @@ impl QueueService for Api {
         } else {
             Some(parse(&queue)?)
         };
+        self.engine.flush_counts().await;
         let stats = self
             .engine
             .db()

@@ -138,3 +138,26 @@ async fn until_paused(scheduler: &Scheduler, worker: &mut RawWorker) {
         worker.take_one().await;
     }
 }
+
+#[tokio::test]
+async fn whoever_saw_a_task_end_finds_it_counted() {
+    let scheduler = Scheduler::start().await;
+    let id = submit_one(&scheduler).await;
+    scheduler
+        .tasks()
+        .cancel_task(v1::CancelTaskRequest {
+            task_id: id,
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+    let stats = scheduler
+        .queues()
+        .get_queue_stats(v1::GetQueueStatsRequest::default())
+        .await
+        .unwrap()
+        .into_inner()
+        .stats;
+    assert_eq!(stats.iter().map(|lane| lane.cancelled).sum::<i64>(), 1);
+    scheduler.end().await;
+}
