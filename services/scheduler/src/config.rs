@@ -62,7 +62,7 @@ pub struct Config {
     pub lease: u64,
 
     /// How long streams stay before their workers and watchers are asked to reconnect, in seconds, give or take a
-    /// fifth. Lets fleets spread over new replicas.
+    /// fifth. Lets fleets spread over new replicas. Keep it well above 10, the time a lease has to be accepted.
     #[arg(long, env = "TASKLEASE_STREAM_AGE", value_name = "SECONDS", default_value_t = 600,
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub stream_age: u64,
