@@ -32,9 +32,9 @@ test: ## Set up, build, run all tests against a throw-away Postgres
 	@$(ENV) cargo build --workspace --bins
 	@$(ENV) $(BIN)/with-postgres cargo test --workspace
 
-# What to measure; `make bench BENCH="latency --samples 5000"` and so on.
+# What to measure; `make bench BENCH="latency --samples 5000"` and so on; `BENCH=--help` lists all.
 BENCH := throughput
-bench: ## Build for release and measure; BENCH="throughput | unary | latency"
+bench: ## Build for release and measure; BENCH=--help lists what there is
 	@scripts/setup rust postgres
 	@$(ENV) cargo build --release -p tasklease-bench -p tasklease-scheduler
 	@$(ENV) $(dir $(BIN))release/tasklease-bench $(BENCH)

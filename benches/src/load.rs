@@ -1,85 +1,78 @@
 //! Producers.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use tasklease_proto::v1::{SubmitTaskRequest, SubmitTasksRequest, TaskSpec, task_spec::Input};
 
 use crate::stand::Stand;
 
-/// Producers of batches, each with a connection of its own.
+/// Producers, each with a connection of its own.
 const PRODUCERS: usize = 4;
 
-/// A task that does nothing, with a payload of about so many bytes.
-fn noop(payload: usize) -> TaskSpec {
-    let text = format!("{{\"data\":\"{}\"}}", "x".repeat(payload.saturating_sub(11)));
+/// Tasks that do nothing, and how they are submitted.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Load {
+    /// Tasks of each phase.
+    #[arg(long, default_value_t = 200_000)]
+    pub(crate) tasks: usize,
+    /// Tasks in one submit, at most 1000.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) batch: usize,
+    /// Bytes of each payload.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) payload: usize,
+}
+
+/// A payload of about so many bytes.
+pub(crate) fn payload(bytes: usize) -> String {
+    format!("{{\"data\":\"{}\"}}", "x".repeat(bytes.saturating_sub(11)))
+}
+
+fn noop(bytes: usize) -> TaskSpec {
     TaskSpec {
         task_type: "noop".into(),
-        input: Some(Input::PayloadJson(text.into())),
+        input: Some(Input::PayloadJson(payload(bytes).into())),
         ..Default::default()
     }
 }
 
-/// Submits tasks in batches from several producers; returns how long that took.
-pub(crate) async fn submit_batches(
-    stand: &Stand,
-    tasks: usize,
-    batch: usize,
-    payload: usize,
-) -> anyhow::Result<Duration> {
-    let left = Arc::new(AtomicUsize::new(tasks.div_ceil(batch)));
-    let mut clients = Vec::new();
-    for _ in 0..PRODUCERS {
-        clients.push(stand.client().await?);
-    }
-    let start = Instant::now();
+/// Submits tasks in batches; returns once all are durable.
+pub(crate) async fn submit_batches(stand: &Stand<'_>, load: Load) -> anyhow::Result<()> {
+    let left = Arc::new(AtomicUsize::new(load.tasks));
     let mut producers = Vec::new();
-    for mut client in clients {
+    for mut client in stand.clients(PRODUCERS).await? {
         let left = left.clone();
         producers.push(tokio::spawn(async move {
-            while take_one(&left) {
-                let request = SubmitTasksRequest {
-                    tasks: vec![noop(payload); batch],
-                };
-                client.submit_tasks(request).await?;
+            loop {
+                let count = take(&left, load.batch);
+                if count == 0 {
+                    return anyhow::Ok(());
+                }
+                let tasks = vec![noop(load.payload); count];
+                client.submit_tasks(SubmitTasksRequest { tasks }).await?;
             }
-            anyhow::Ok(())
         }));
     }
     for producer in producers {
         producer.await??;
     }
-    Ok(start.elapsed())
+    Ok(())
 }
 
-/// Submits one task at a time from many callers; returns how many a second.
-pub(crate) async fn submit_singly(
-    stand: &Stand,
-    callers: usize,
-    tasks: usize,
-    payload: usize,
-) -> anyhow::Result<f64> {
+/// Submits one task at a time from many callers; returns once all are durable.
+pub(crate) async fn submit_singly(stand: &Stand<'_>, callers: usize, tasks: usize) -> anyhow::Result<()> {
     let left = Arc::new(AtomicUsize::new(tasks));
-    let mut clients = Vec::new();
-    for _ in 0..PRODUCERS {
-        clients.push(stand.client().await?);
-    }
-    let start = Instant::now();
+    let clients = stand.clients(PRODUCERS).await?;
     let mut running = Vec::new();
     for caller in 0..callers {
         let (mut client, left) = (clients[caller % PRODUCERS].clone(), left.clone());
         running.push(tokio::spawn(async move {
-            while take_one(&left) {
-                client
-                    .submit_task(SubmitTaskRequest {
-                        task: Some(noop(payload)),
-                    })
-                    .await?;
+            while take(&left, 1) > 0 {
+                let task = Some(noop(100));
+                client.submit_task(SubmitTaskRequest { task }).await?;
             }
             anyhow::Ok(())
         }));
@@ -87,10 +80,13 @@ pub(crate) async fn submit_singly(
     for caller in running {
         caller.await??;
     }
-    Ok(tasks as f64 / start.elapsed().as_secs_f64())
+    Ok(())
 }
 
-fn take_one(left: &AtomicUsize) -> bool {
-    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
-        .is_ok()
+/// Takes up to so many of what is left.
+pub(crate) fn take(left: &AtomicUsize, most: usize) -> usize {
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+        Some(left.saturating_sub(most))
+    })
+    .map_or(0, |left| left.min(most))
 }

@@ -1,9 +1,9 @@
-//! The test stand: a private Postgres with `fsync` on, a scheduler process and worker processes.
+//! The test stand: scheduler and worker processes over one database of a private Postgres.
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, bail};
-use tasklease_postgres::{Cluster, ClusterOptions};
+use rustix::process::{Pid, Signal, kill_process};
 use tasklease_proto::v1::{
     ListWorkersRequest, task_service_client::TaskServiceClient, worker_service_client::WorkerServiceClient,
 };
@@ -11,36 +11,197 @@ use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
 };
-use tokio_postgres::NoTls;
+use tokio_postgres::Client;
 use tonic::transport::{Channel, Endpoint};
 
-const DATABASE: &str = "bench";
+use crate::{
+    cpu::{self, Cpu},
+    server::Server,
+};
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running scheduler over its own Postgres.
-pub(crate) struct Stand {
-    // Dropped in this order: processes first, then the database, then its folder.
-    workers: Vec<Child>,
-    scheduler: Child,
-    address: String,
-    cluster: Cluster,
-    _folder: tempfile::TempDir,
+/// How often a wait for processes looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Which processes serve one database.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fleet {
+    /// Scheduler processes.
+    pub(crate) schedulers: usize,
+    /// Worker processes, spread over the schedulers.
+    pub(crate) workers: usize,
+    /// Slots of all workers together.
+    pub(crate) slots: u32,
 }
 
-impl Stand {
-    /// Starts Postgres and a scheduler.
-    pub(crate) async fn start() -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let cluster = Cluster::start(ClusterOptions::durable(folder.path().join("postgres"))).await?;
-        cluster.create_database(DATABASE).await?;
-        let mut scheduler = Command::new(sibling("tasklease-scheduler")?)
+impl Fleet {
+    /// One scheduler and one worker with so many slots.
+    pub(crate) fn single(slots: u32) -> Self {
+        Self {
+            schedulers: 1,
+            workers: 1,
+            slots,
+        }
+    }
+}
+
+/// Running schedulers, and workers when they are wanted, over one database.
+pub(crate) struct Stand<'a> {
+    // Dropped in this order: workers first.
+    workers: Vec<Child>,
+    schedulers: Vec<Scheduler>,
+    server: &'a Server,
+    database: String,
+    fleet: Fleet,
+    /// Looks at what is durable.
+    pub(crate) db: Client,
+}
+
+struct Scheduler {
+    process: Child,
+    address: String,
+}
+
+impl<'a> Stand<'a> {
+    /// Makes a new database and starts the schedulers over it.
+    pub(crate) async fn start(server: &'a Server, database: &str, fleet: Fleet) -> anyhow::Result<Self> {
+        server.create(database).await?;
+        let mut schedulers = Vec::new();
+        for _ in 0..fleet.schedulers {
+            schedulers.push(Scheduler::start(&server.url(database)).await?);
+        }
+        Ok(Self {
+            workers: Vec::new(),
+            schedulers,
+            server,
+            database: database.to_owned(),
+            fleet,
+            db: server.client(database).await?,
+        })
+    }
+
+    /// Starts the workers and waits until all are connected.
+    pub(crate) async fn start_workers(&mut self) -> anyhow::Result<()> {
+        let slots = (self.fleet.slots / u32::try_from(self.fleet.workers)?).max(1);
+        for n in 0..self.fleet.workers {
+            let worker = Command::new(sibling("bench-worker")?)
+                .args([
+                    "--addr",
+                    &self.scheduler(n).address,
+                    "--slots",
+                    &slots.to_string(),
+                ])
+                .env("RUST_LOG", "warn")
+                .kill_on_drop(true)
+                .spawn()?;
+            self.workers.push(worker);
+        }
+        self.wait_for_sessions(self.fleet.workers).await
+    }
+
+    /// Lets the workers hand everything back and end.
+    pub(crate) async fn stop_workers(&mut self) -> anyhow::Result<()> {
+        for worker in &self.workers {
+            if let Some(pid) = pid_of(worker) {
+                kill_process(pid, Signal::TERM)?;
+            }
+        }
+        for mut worker in self.workers.drain(..) {
+            tokio::time::timeout(PATIENCE, worker.wait())
+                .await
+                .context("a worker did not stop")??;
+        }
+        self.wait_for_sessions(0).await
+    }
+
+    /// Stops everything and removes the database.
+    pub(crate) async fn end(mut self) -> anyhow::Result<()> {
+        self.stop_workers().await?;
+        for mut scheduler in self.schedulers {
+            scheduler.process.kill().await?;
+        }
+        self.server.drop_database(&self.database).await
+    }
+
+    async fn wait_for_sessions(&self, count: usize) -> anyhow::Result<()> {
+        let mut client = WorkerServiceClient::new(self.channel(0).await?);
+        let settled = async {
+            loop {
+                let list = client
+                    .list_workers(ListWorkersRequest::default())
+                    .await?
+                    .into_inner();
+                if list.workers.len() == count {
+                    return anyhow::Ok(());
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, settled)
+            .await
+            .with_context(|| format!("there are not {count} workers in time"))?
+    }
+
+    fn scheduler(&self, n: usize) -> &Scheduler {
+        &self.schedulers[n % self.schedulers.len()]
+    }
+
+    /// A connection of its own to one of the schedulers.
+    pub(crate) async fn channel(&self, n: usize) -> anyhow::Result<Channel> {
+        Ok(
+            Endpoint::from_shared(format!("http://{}", self.scheduler(n).address))?
+                .tcp_nodelay(true)
+                .connect()
+                .await?,
+        )
+    }
+
+    /// So many clients, each with a connection of its own, spread over the schedulers.
+    pub(crate) async fn clients(&self, count: usize) -> anyhow::Result<Vec<TaskServiceClient<Channel>>> {
+        let mut clients = Vec::with_capacity(count);
+        for n in 0..count {
+            clients.push(TaskServiceClient::new(self.channel(n).await?));
+        }
+        Ok(clients)
+    }
+
+    /// Another connection to the database.
+    pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
+        self.server.client(&self.database).await
+    }
+
+    /// The process id of the first scheduler.
+    pub(crate) fn scheduler_pid(&self) -> anyhow::Result<u32> {
+        self.scheduler(0).process.id().context("the scheduler runs")
+    }
+
+    /// CPU seconds so far, by part.
+    pub(crate) fn cpu(&self) -> anyhow::Result<Cpu> {
+        let sum =
+            |pids: &mut dyn Iterator<Item = u32>| pids.map(cpu::of_process).sum::<anyhow::Result<f64>>();
+        Ok(Cpu {
+            postgres: self.server.cpu()?,
+            scheduler: sum(&mut self
+                .schedulers
+                .iter()
+                .filter_map(|scheduler| scheduler.process.id()))?,
+            worker: sum(&mut self.workers.iter().filter_map(Child::id))?,
+            client: cpu::of_process(std::process::id())?,
+        })
+    }
+}
+
+impl Scheduler {
+    async fn start(url: &str) -> anyhow::Result<Self> {
+        let mut process = Command::new(sibling("tasklease-scheduler")?)
             .args(["--listen", "127.0.0.1:0"])
-            .env("DATABASE_URL", cluster.url(DATABASE))
+            .env("DATABASE_URL", url)
             .env("RUST_LOG", "warn")
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        let output = scheduler
+        let output = process
             .stdout
             .take()
             .context("the scheduler has a standard output")?;
@@ -54,148 +215,12 @@ impl Stand {
             .next()
             .context("the scheduler names its address")?
             .to_owned();
-        Ok(Self {
-            workers: Vec::new(),
-            scheduler,
-            address,
-            cluster,
-            _folder: folder,
-        })
-    }
-
-    /// Starts a worker with so many slots and waits until it is connected.
-    pub(crate) async fn add_worker(&mut self, slots: u32) -> anyhow::Result<()> {
-        let worker = Command::new(sibling("bench-worker")?)
-            .args(["--addr", &self.address, "--slots", &slots.to_string()])
-            .env("RUST_LOG", "warn")
-            .kill_on_drop(true)
-            .spawn()?;
-        self.workers.push(worker);
-        let mut client = WorkerServiceClient::new(self.channel().await?);
-        let connected = async {
-            loop {
-                let list = client
-                    .list_workers(ListWorkersRequest::default())
-                    .await?
-                    .into_inner();
-                if list.workers.len() == self.workers.len() {
-                    return anyhow::Ok(());
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, connected)
-            .await
-            .context("the worker did not connect")?
-    }
-
-    /// A connection of its own to the scheduler.
-    pub(crate) async fn channel(&self) -> anyhow::Result<Channel> {
-        Ok(Endpoint::from_shared(format!("http://{}", self.address))?
-            .tcp_nodelay(true)
-            .connect()
-            .await?)
-    }
-
-    /// A client on a connection of its own.
-    pub(crate) async fn client(&self) -> anyhow::Result<TaskServiceClient<Channel>> {
-        Ok(TaskServiceClient::new(self.channel().await?))
-    }
-
-    /// A connection to the database, to look at what is durable.
-    pub(crate) async fn database(&self) -> anyhow::Result<tokio_postgres::Client> {
-        let (client, connection) = tokio_postgres::connect(&self.cluster.url(DATABASE), NoTls).await?;
-        tokio::spawn(connection);
-        Ok(client)
-    }
-
-    /// Waits until nothing waits or runs, and checks that so many tasks succeeded in all.
-    pub(crate) async fn drained(&self, db: &tokio_postgres::Client, succeeded: i64) -> anyhow::Result<()> {
-        let empty = db
-            .prepare("SELECT NOT EXISTS (SELECT FROM tasklease.ready) AND NOT EXISTS (SELECT FROM tasklease.lease)")
-            .await?;
-        loop {
-            if db.query_one(&empty, &[]).await?.get(0) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        let found: i64 = db
-            .query_one("SELECT count(*) FROM tasklease.run WHERE outcome = 1", &[])
-            .await?
-            .get(0);
-        if found != succeeded {
-            bail!("{found} tasks succeeded, expected {succeeded}");
-        }
-        Ok(())
-    }
-
-    /// CPU seconds so far: scheduler, workers, and all of Postgres.
-    pub(crate) fn cpu(&self) -> anyhow::Result<Cpu> {
-        let postgres = self.cluster.pid().context("Postgres runs")?;
-        Ok(Cpu {
-            scheduler: cpu_of(self.scheduler.id().context("the scheduler runs")?)?,
-            workers: self
-                .workers
-                .iter()
-                .filter_map(Child::id)
-                .map(cpu_of)
-                .sum::<anyhow::Result<f64>>()?,
-            postgres: cpu_of(postgres)?
-                + children(postgres)?
-                    .into_iter()
-                    .map(|pid| cpu_of(pid).unwrap_or(0.0))
-                    .sum::<f64>(),
-        })
+        Ok(Self { process, address })
     }
 }
 
-/// CPU seconds by part.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Cpu {
-    pub(crate) scheduler: f64,
-    pub(crate) workers: f64,
-    pub(crate) postgres: f64,
-}
-
-/// Clock ticks per second of /proc, fixed on Linux.
-const TICKS: f64 = 100.0;
-
-fn cpu_of(pid: u32) -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The command name, in parentheses, may hold spaces; utime and stime are the 12th and 13th field after it.
-    let (_, fields) = stat.rsplit_once(')').context("a process status")?;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks = |n: usize| {
-        fields
-            .get(n)
-            .and_then(|field| field.parse::<f64>().ok())
-            .unwrap_or(0.0)
-    };
-    Ok((ticks(11) + ticks(12)) / TICKS)
-}
-
-fn children(parent: u32) -> anyhow::Result<Vec<u32>> {
-    let mut children = Vec::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let Some(pid) = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
-            continue;
-        };
-        let of = stat
-            .rsplit_once(')')
-            .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
-        if of == Some(parent) {
-            children.push(pid);
-        }
-    }
-    Ok(children)
+fn pid_of(process: &Child) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(process.id()?).ok()?)
 }
 
 fn sibling(name: &str) -> anyhow::Result<PathBuf> {
