@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{
     database::{Database, prepared},
     error::StoreError,
+    json_text::JsonText,
 };
 use crate::domain::{
     backoff::Backoff,
@@ -92,37 +93,41 @@ impl Database {
                 ],
             )
             .await?;
-        let last = rows
-            .iter()
-            .map(|row| Mark {
-                rank: row.get(4),
-                order_key: row.get(5),
-                task: row.get(1),
-            })
-            .max();
-        let tasks = rows
-            .iter()
-            .map(|row| ClaimedTask {
-                session: SessionId(row.get(0)),
-                lease: Lease {
-                    key: LeaseKey {
-                        task: TaskId(row.get(1)),
-                        no: LeaseNo(row.get(2)),
-                    },
-                    grant,
-                    lane,
-                    attempt: row.get(3),
-                    max_attempts: row.get(7),
-                    backoff: backoff(row, 8),
-                    run_timeout: millis(row.get(10)),
-                    started_us: now_us,
-                },
-                payload: row.get(6),
-                traceparent: row.get(11),
-            })
-            .collect();
+        let mut tasks: Vec<(Mark, ClaimedTask)> =
+            rows.iter().map(|row| claimed(row, lane, grant, now_us)).collect();
+        // They come in the order of their places on disk.
+        tasks.sort_unstable_by_key(|(mark, _)| *mark);
+        let last = tasks.last().map(|(mark, _)| *mark);
+        let tasks = tasks.into_iter().map(|(_, task)| task).collect();
         Ok((tasks, last))
     }
+}
+
+fn claimed(row: &Row, lane: LaneId, grant: GrantId, now_us: i64) -> (Mark, ClaimedTask) {
+    let mark = Mark {
+        rank: row.get(4),
+        order_key: row.get(5),
+        task: row.get(1),
+    };
+    let task = ClaimedTask {
+        session: SessionId(row.get(0)),
+        lease: Lease {
+            key: LeaseKey {
+                task: TaskId(mark.task),
+                no: LeaseNo(row.get(2)),
+            },
+            grant,
+            lane,
+            attempt: row.get(3),
+            max_attempts: row.get(7),
+            backoff: backoff(row, 8),
+            run_timeout: millis(row.get(10)),
+            started_us: now_us,
+        },
+        payload: row.get::<_, JsonText<String>>(6).0,
+        traceparent: row.get(11),
+    };
+    (mark, task)
 }
 
 /// Reads a back-off from two columns, `first` and the one after it.

@@ -16,11 +16,18 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 1] = [Migration {
-    version: 1,
-    name: "tasks",
-    sql: include_str!("../../migrations/0001_tasks.sql"),
-}];
+const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        version: 1,
+        name: "tasks",
+        sql: include_str!("../../migrations/0001_tasks.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "lease_storage",
+        sql: include_str!("../../migrations/0002_lease_storage.sql"),
+    },
+];
 
 /// Any constant, as long as every version uses the same.
 const LOCK: i64 = 0x7461_736b_6c65;

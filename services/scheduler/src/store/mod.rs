@@ -8,6 +8,7 @@ mod database;
 pub mod doorbell;
 mod error;
 mod events;
+mod json_text;
 mod lanes;
 mod migrate;
 mod pulse;

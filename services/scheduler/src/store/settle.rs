@@ -1,11 +1,14 @@
 //! Committing how runs ended.
 
-use tokio_postgres::Row;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use super::{
     database::{Database, micros, prepared},
     error::StoreError,
+    json_text::JsonText,
 };
 use crate::domain::{
     ids::{GrantId, LeaseKey, LeaseNo, SessionId, TaskId},
@@ -43,33 +46,43 @@ pub struct EndedRun {
 }
 
 #[derive(Default)]
-struct Successes {
+struct Successes<'a> {
     tasks: Vec<Uuid>,
     leases: Vec<i32>,
     attempts: Vec<i16>,
-    starts: Vec<i64>,
-    workers: Vec<String>,
-    results: Vec<String>,
+    starts: Vec<SystemTime>,
+    workers: Vec<&'a str>,
+    results: Vec<JsonText<&'a str>>,
 }
 
 #[derive(Default)]
-struct Others {
+struct Others<'a> {
     tasks: Vec<Uuid>,
     leases: Vec<i32>,
     attempts: Vec<i16>,
     starts: Vec<i64>,
-    workers: Vec<String>,
+    workers: Vec<&'a str>,
     outcomes: Vec<i16>,
     finals: Vec<bool>,
-    kinds: Vec<String>,
-    messages: Vec<String>,
-    details: Vec<String>,
+    kinds: Vec<&'a str>,
+    messages: Vec<&'a str>,
+    details: Vec<&'a str>,
     delays: Vec<i64>,
     next_attempts: Vec<i16>,
 }
 
+/// Names grants, in the order of their keys.
+struct Emptied {
+    sessions: Vec<Uuid>,
+    grants: Vec<i64>,
+}
+
 impl Database {
-    /// Commits verdicts and removes the grants that they empty, in one transaction; returns the verdicts that won.
+    /// Commits verdicts and removes the grants that they empty, all or nothing; returns the verdicts that won.
+    /// No two verdicts may be about the same lease.
+    ///
+    /// Every transaction that ends runs locks grants first and then runs, each in the order of their keys, so that
+    /// none waits for another in a circle. Here that holds as long as successes do not come together with others.
     ///
     /// # Errors
     /// See [`StoreError`]; nothing is committed then, or the connection broke after the commit.
@@ -79,42 +92,58 @@ impl Database {
         emptied: &[GrantKey],
     ) -> Result<Vec<Fenced>, StoreError> {
         let (successes, others) = columns(verdicts);
-        let mut connection = self.connection().await?;
-        let statements = usize::from(!successes.tasks.is_empty())
-            + usize::from(!others.tasks.is_empty())
-            + usize::from(!emptied.is_empty());
-        if statements == 1 && emptied.is_empty() {
-            // One statement is its own transaction, and saves two round trips.
-            let connection = &connection;
-            let client: &tokio_postgres::Client = connection;
-            return if others.tasks.is_empty() {
-                let statement = prepared(connection, include_str!("sql/settle.sql")).await?;
-                Ok(fenced(&client.query(&statement, &successes.parameters()).await?))
-            } else {
-                let statement = prepared(connection, include_str!("sql/end_runs.sql")).await?;
-                Ok(fenced(&client.query(&statement, &others.parameters()).await?))
-            };
+        let emptied = Emptied::from(emptied);
+        if others.tasks.is_empty() {
+            match self.settle_uncontested(&successes, &emptied).await {
+                Err(StoreError::Exists) => {}
+                done => return done.map(|()| successes.all_won()),
+            }
         }
-        let settle = prepared(&connection, include_str!("sql/settle.sql")).await?;
-        let end_runs = prepared(&connection, include_str!("sql/end_runs.sql")).await?;
-        let drop_grants = prepared(&connection, include_str!("sql/drop_grants.sql")).await?;
+        let mut connection = self.connection().await?;
         let transaction = connection.transaction().await?;
+        if !emptied.sessions.is_empty() {
+            let statement = transaction
+                .prepare_cached(include_str!("sql/drop_grants.sql"))
+                .await?;
+            transaction
+                .execute(&statement, &[&emptied.sessions, &emptied.grants])
+                .await?;
+        }
         let mut won = Vec::new();
         if !successes.tasks.is_empty() {
+            let statement = transaction
+                .prepare_cached(include_str!("sql/settle_contested.sql"))
+                .await?;
             won.extend(fenced(
-                &transaction.query(&settle, &successes.parameters()).await?,
+                &transaction.query(&statement, &successes.parameters()).await?,
             ));
         }
-        if !others.tasks.is_empty() {
-            won.extend(fenced(&transaction.query(&end_runs, &others.parameters()).await?));
-        }
-        if !emptied.is_empty() {
-            let sessions: Vec<Uuid> = emptied.iter().map(|key| key.session.0).collect();
-            let grants: Vec<i64> = emptied.iter().map(|key| key.grant.0).collect();
-            transaction.execute(&drop_grants, &[&sessions, &grants]).await?;
-        }
+        won.extend(others.end_within(&transaction).await?);
         transaction.commit().await?;
         Ok(won)
+    }
+
+    /// Commits successes none of which may have lost; one statement is one round trip and its own transaction.
+    async fn settle_uncontested(
+        &self,
+        successes: &Successes<'_>,
+        emptied: &Emptied,
+    ) -> Result<(), StoreError> {
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, include_str!("sql/settle.sql")).await?;
+        let [tasks, leases, attempts, starts, workers, results] = successes.parameters();
+        let parameters = [
+            tasks,
+            leases,
+            attempts,
+            starts,
+            workers,
+            results,
+            &emptied.sessions,
+            &emptied.grants,
+        ];
+        connection.execute(&statement, &parameters).await?;
+        Ok(())
     }
 
     /// Commits verdicts inside a transaction that is under way; returns those that won.
@@ -122,16 +151,7 @@ impl Database {
         transaction: &deadpool_postgres::Transaction<'_>,
         verdicts: impl Iterator<Item = &Verdict> + Send,
     ) -> Result<Vec<Fenced>, StoreError> {
-        let (_, others) = columns(verdicts);
-        if others.tasks.is_empty() {
-            return Ok(Vec::new());
-        }
-        let statement = transaction
-            .prepare_cached(include_str!("sql/end_runs.sql"))
-            .await?;
-        Ok(fenced(
-            &transaction.query(&statement, &others.parameters()).await?,
-        ))
+        columns(verdicts).1.end_within(transaction).await
     }
 
     /// How leases ended; leases that go on are left out.
@@ -158,8 +178,17 @@ impl Database {
     }
 }
 
-impl Successes {
-    fn parameters(&self) -> [&(dyn tokio_postgres::types::ToSql + Sync); 6] {
+impl From<&[GrantKey]> for Emptied {
+    fn from(keys: &[GrantKey]) -> Self {
+        let mut keys: Vec<(Uuid, i64)> = keys.iter().map(|key| (key.session.0, key.grant.0)).collect();
+        keys.sort_unstable();
+        let (sessions, grants) = keys.into_iter().unzip();
+        Self { sessions, grants }
+    }
+}
+
+impl Successes<'_> {
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 6] {
         [
             &self.tasks,
             &self.leases,
@@ -169,10 +198,35 @@ impl Successes {
             &self.results,
         ]
     }
+
+    fn all_won(&self) -> Vec<Fenced> {
+        let keys = self.tasks.iter().zip(&self.leases);
+        keys.map(|(task, lease)| Fenced {
+            key: LeaseKey {
+                task: TaskId(*task),
+                no: LeaseNo(*lease),
+            },
+            outcome: Outcome::Succeeded,
+        })
+        .collect()
+    }
 }
 
-impl Others {
-    fn parameters(&self) -> [&(dyn tokio_postgres::types::ToSql + Sync); 12] {
+impl Others<'_> {
+    async fn end_within(
+        &self,
+        transaction: &deadpool_postgres::Transaction<'_>,
+    ) -> Result<Vec<Fenced>, StoreError> {
+        if self.tasks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let statement = transaction
+            .prepare_cached(include_str!("sql/end_runs.sql"))
+            .await?;
+        Ok(fenced(&transaction.query(&statement, &self.parameters()).await?))
+    }
+
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 12] {
         [
             &self.tasks,
             &self.leases,
@@ -190,18 +244,21 @@ impl Others {
     }
 }
 
-fn columns<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> (Successes, Others) {
+/// The columns of verdicts, in the order of their keys.
+fn columns<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> (Successes<'a>, Others<'a>) {
     let mut successes = Successes::default();
     let mut others = Others::default();
+    let mut verdicts: Vec<&Verdict> = verdicts.into_iter().collect();
+    verdicts.sort_unstable_by_key(|verdict| (verdict.key.task.0, verdict.key.no.0));
     for verdict in verdicts {
         let (outcome, error, delay, next_attempt) = match &verdict.end {
             End::Succeeded { result } => {
                 successes.tasks.push(verdict.key.task.0);
                 successes.leases.push(verdict.key.no.0);
                 successes.attempts.push(verdict.attempt);
-                successes.starts.push(verdict.started_us);
-                successes.workers.push(verdict.worker.clone());
-                successes.results.push(result.clone());
+                successes.starts.push(at(verdict.started_us));
+                successes.workers.push(verdict.worker.as_str());
+                successes.results.push(JsonText(result));
                 continue;
             }
             End::Final { outcome, error } => (*outcome, error, None, 1),
@@ -216,16 +273,20 @@ fn columns<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> (Successes, O
         others.leases.push(verdict.key.no.0);
         others.attempts.push(verdict.attempt);
         others.starts.push(verdict.started_us);
-        others.workers.push(verdict.worker.clone());
+        others.workers.push(verdict.worker.as_str());
         others.outcomes.push(outcome as i16);
         others.finals.push(delay.is_none());
-        others.kinds.push(error.kind.clone());
-        others.messages.push(error.message.clone());
-        others.details.push(error.detail.clone());
+        others.kinds.push(&error.kind);
+        others.messages.push(&error.message);
+        others.details.push(&error.detail);
         others.delays.push(delay.map_or(0, micros));
         others.next_attempts.push(next_attempt);
     }
     (successes, others)
+}
+
+fn at(micros: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(micros.unsigned_abs())
 }
 
 fn fenced(rows: &[Row]) -> Vec<Fenced> {

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::{
     database::{Database, micros, prepared},
     error::StoreError,
+    json_text::JsonText,
 };
 use crate::domain::{
     ids::{LaneId, TaskId},
@@ -131,6 +132,16 @@ impl Database {
     pub async fn submit(&self, batch: &SubmitBatch) -> Result<i64, StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/submit.sql")).await?;
+        let payloads: Vec<_> = batch
+            .payloads
+            .iter()
+            .map(|text| JsonText(text.as_str()))
+            .collect();
+        let options: Vec<_> = batch
+            .options
+            .iter()
+            .map(|text| text.as_deref().map(JsonText))
+            .collect();
         let row = connection
             .query_one(
                 &statement,
@@ -138,12 +149,12 @@ impl Database {
                     &batch.ids,
                     &batch.lanes,
                     &batch.ranks,
-                    &batch.payloads,
+                    &payloads,
                     &batch.max_attempts,
                     &batch.starts,
                     &batch.delays,
                     &batch.titles,
-                    &batch.options,
+                    &options,
                 ],
             )
             .await?;

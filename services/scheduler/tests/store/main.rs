@@ -16,6 +16,7 @@ mod deletes;
 mod events;
 mod interleavings;
 mod lists;
+mod lock_order;
 mod migrations;
 mod plans;
 mod promotes;

@@ -1,13 +1,16 @@
--- settle: commits successes. The primary key of run is the fence: a row that is not returned lost the race.
--- A lease with an open cancel request ends CANCELLED instead.
--- $1 task ids, $2 lease numbers, $3 attempts, $4 start times (µs since 1970), $5 workers, $6 results (JSON text)
-INSERT INTO tasklease.run AS r (task_id, lease_no, outcome, final, attempt, started_at, finished_at, worker, result)
-SELECT u.task_id, u.lease_no, 1, true, u.attempt, to_timestamp(u.started_us / 1000000.0), now(), u.worker,
-       u.result::json
-FROM unnest($1::uuid[], $2::int[], $3::smallint[], $4::bigint[], $5::text[], $6::text[])
-     AS u (task_id, lease_no, attempt, started_us, worker, result)
-ON CONFLICT (task_id, lease_no) DO UPDATE
-SET outcome = 3, final = true, started_at = excluded.started_at, finished_at = excluded.finished_at,
-    worker = excluded.worker
-WHERE r.outcome = 0
-RETURNING task_id, lease_no, outcome
+-- settle: commits successes of leases that nobody else has ended or asked to cancel, and removes emptied grants.
+-- The primary key of run is the fence: if one of the rows exists, nothing is done and settle_contested takes over.
+-- Waiting for that conflict costs nothing; looking for it in advance, as ON CONFLICT does, costs half as much again.
+-- $1 task ids, $2 lease numbers, $3 attempts, $4 start times, $5 workers, $6 results,
+-- $7 sessions and $8 ids of grants of which every task has an ended run
+WITH emptied AS MATERIALIZED (
+    DELETE FROM tasklease.lease l USING unnest($7::uuid[], $8::bigint[]) AS u (session_id, grant_id)
+    WHERE l.session_id = u.session_id AND l.grant_id = u.grant_id
+    RETURNING 1
+)
+INSERT INTO tasklease.run (task_id, lease_no, outcome, final, attempt, started_at, finished_at, worker, result)
+SELECT u.task_id, u.lease_no, 1, true, u.attempt, u.started_at, now(), u.worker, u.result
+FROM unnest($1::uuid[], $2::int[], $3::smallint[], $4::timestamptz[], $5::text[], $6::json[])
+     AS u (task_id, lease_no, attempt, started_at, worker, result)
+-- Grants first: that is the order in which the end of a session takes its locks.
+WHERE (SELECT count(*) FROM emptied) >= 0

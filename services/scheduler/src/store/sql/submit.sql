@@ -1,7 +1,7 @@
 -- submit: stores a batch of tasks and puts each into its first place, all or nothing.
--- $1 ids, $2 lanes, $3 ranks, $4 payloads (JSON text), $5 max attempts,
+-- $1 ids, $2 lanes, $3 ranks, $4 payloads, $5 max attempts,
 -- $6 start times (µs since 1970 or null), $7 delays (µs or null), $8 titles,
--- $9 rarer options (JSON text of one object, or null)
+-- $9 rarer options (one object, or null)
 -- Returns the commit's clock in µs since 1970.
 WITH clock AS MATERIALIZED (SELECT (extract(epoch FROM now()) * 1000000)::bigint AS us),
 stored AS (
@@ -9,13 +9,13 @@ stored AS (
                                 labels, parent_id, retry_of, initial_backoff_ms, max_backoff_ms,
                                 run_timeout_ms, traceparent)
     SELECT u.id, u.lane, u.rank, u.max_attempts,
-           greatest(clock.us, coalesce(u.start_us, clock.us + u.delay_us)), u.payload::json, u.title,
+           greatest(clock.us, coalesce(u.start_us, clock.us + u.delay_us)), u.payload, u.title,
            u.options ->> 'description', u.options ->> 'owner', u.options -> 'labels',
            (u.options ->> 'parent_id')::uuid, (u.options ->> 'retry_of')::uuid,
            (u.options ->> 'initial_backoff_ms')::bigint, (u.options ->> 'max_backoff_ms')::bigint,
            (u.options ->> 'run_timeout_ms')::bigint, u.options ->> 'traceparent'
-    FROM clock, unnest($1::uuid[], $2::int[], $3::smallint[], $4::text[], $5::smallint[], $6::bigint[],
-                       $7::bigint[], $8::text[], $9::text[]::json[])
+    FROM clock, unnest($1::uuid[], $2::int[], $3::smallint[], $4::json[], $5::smallint[], $6::bigint[],
+                       $7::bigint[], $8::text[], $9::json[])
          AS u (id, lane, rank, payload, max_attempts, start_us, delay_us, title, options)
 ),
 now_ready AS (
