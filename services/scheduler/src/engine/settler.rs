@@ -173,7 +173,7 @@ impl SettlerParts {
     /// Grants go with the last of the runs that empty them.
     async fn commit_all(
         &self,
-        verdicts: &mut Vec<Verdict>,
+        verdicts: &mut [Verdict],
         emptied: &[GrantKey],
         stop: &CancellationToken,
     ) -> Option<HashMap<LeaseKey, Outcome>> {
