@@ -32,6 +32,9 @@ struct Args {
     out: Option<PathBuf>,
 }
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     measure(Args::parse()).await.unwrap_or_else(|error| {

@@ -47,6 +47,9 @@ impl Task for Stamp {
     }
 }
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     tasklease_worker::run_main(|worker| worker.register(Noop).register(Stamp)).await
