@@ -6,9 +6,6 @@ use clap::Parser as _;
 use tasklease_lifecycle::{Shutdown, logging};
 use tasklease_scheduler::{App, AppError, Config};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let config = Config::parse();

@@ -2,8 +2,9 @@
 //! `proto/tasklease/v1`, and the JSON form of `google.protobuf.Struct`.
 //!
 //! [`v1`] holds the generated code, [`json`] turns payloads into JSON text and back,
-//! [`convert`] turns durations and times. [`FILE_DESCRIPTOR_SET`] feeds reflection.
+//! [`convert`] turns durations and times, [`codec`] frames messages. [`FILE_DESCRIPTOR_SET`] feeds reflection.
 
+pub mod codec;
 pub mod convert;
 pub mod json;
 

@@ -69,7 +69,8 @@ async fn serve(
             _ => return Err(Error::Protocol("the first message must be hello").into()),
         },
     };
-    let opened = introduce(&engine, hello).await?;
+    // Boxed, like the end below: an idle stream must not keep the room that only its first and last moments need.
+    let opened = Box::pin(introduce(&engine, hello)).await?;
     let Opened {
         session,
         resumed,
@@ -113,7 +114,7 @@ async fn serve(
             after = lifetime.over() => {
                 // From here on nothing is pushed that the worker might leave unread.
                 drop(attached);
-                return drain(&engine, sender, inbound, tasks, after).await;
+                return Box::pin(drain(&engine, sender, inbound, tasks, after)).await;
             }
         }
     }

@@ -94,7 +94,8 @@ async fn serve(
     result_bytes: usize,
 ) -> Result<(), End> {
     let session = opening(&mut inbound).await?;
-    let (generation, mut pushes) = engine.open_report(session).await?;
+    // Boxed, like what follows: an idle stream must not keep the room that only its busy moments need.
+    let (generation, mut pushes) = Box::pin(engine.open_report(session)).await?;
     let _attached = Attached::new(&engine, session, generation);
     send(sender, ToWorker::Opened(v1::ReportOpened {})).await?;
     let mut pending: FuturesUnordered<Pending> = FuturesUnordered::new();
@@ -106,12 +107,12 @@ async fn serve(
                 match request.message {
                     Some(FromWorker::Heartbeat(_)) => pending.push(heartbeat(engine.clone(), session, sequence)),
                     Some(FromWorker::Reports(batch)) => {
-                        let taken = take_reports(&engine, session, sequence, batch, result_bytes).await?;
+                        let taken = Box::pin(take_reports(&engine, session, sequence, batch, result_bytes)).await?;
                         pending.push(taken);
                     }
                     Some(FromWorker::Goodbye(_)) => {
                         acknowledge_all(sender, &mut pending).await?;
-                        engine.goodbye(session).await?;
+                        Box::pin(engine.goodbye(session)).await?;
                         return acknowledge(sender, acknowledged(sequence)).await;
                     }
                     Some(FromWorker::Open(_)) => return Err(Error::Protocol("open comes once").into()),
@@ -142,7 +143,7 @@ async fn serve(
                 let notice = v1::Drain { reconnect_after: Some(duration_to_wire(after)) };
                 send(sender, ToWorker::Drain(notice)).await?;
                 acknowledge_all(sender, &mut pending).await?;
-                return drain(&engine, session, sender, inbound, result_bytes).await;
+                return Box::pin(drain(&engine, session, sender, inbound, result_bytes)).await;
             }
         }
     }

@@ -12,6 +12,7 @@ mod doorman;
 mod events;
 mod expiry;
 pub mod fleet;
+mod handover;
 mod heartbeats;
 pub mod hub;
 mod lanes;
@@ -22,17 +23,14 @@ mod sessions;
 mod settler;
 mod submitter;
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    counters::Counters, doorman::Doorman, events::EventLog, fleet::Fleet, heartbeats::Heartbeats,
-    hub::WatchHub, lanes::LaneCache, pulse::DueHint, settler::Settler, submitter::Submitter,
+    counters::Counters, doorman::Doorman, events::EventLog, fleet::Fleet, handover::Handover,
+    heartbeats::Heartbeats, hub::WatchHub, lanes::LaneCache, pulse::DueHint, settler::Settler,
+    submitter::Submitter,
 };
 pub use self::{
     reports::{Acknowledged, News},
@@ -40,7 +38,7 @@ pub use self::{
     submitter::Stored,
 };
 use crate::{
-    domain::ids::{ReplicaId, SessionId},
+    domain::ids::ReplicaId,
     store::{Database, RetentionPolicy},
 };
 
@@ -92,8 +90,8 @@ struct Parts {
     submitter: Submitter,
     settler: Settler,
     events: EventLog,
+    handover: Handover,
     heartbeats: Heartbeats,
-    suspects: Mutex<HashSet<SessionId>>,
 }
 
 /// What an engine needs to know.
@@ -125,14 +123,6 @@ impl Engine {
         let doorman = Arc::new(Doorman::new(db.clone(), replica));
         let counters = Arc::new(Counters::default());
         let due = Arc::new(DueHint::default());
-        let submitter = Submitter::start(
-            db.clone(),
-            fleet.clone(),
-            doorman.clone(),
-            due.clone(),
-            tasks,
-            stop.clone(),
-        );
         let settler = Settler::start(
             settler::SettlerParts {
                 db: db.clone(),
@@ -141,6 +131,21 @@ impl Engine {
                 doorman: doorman.clone(),
                 counters: counters.clone(),
                 due: due.clone(),
+            },
+            tasks,
+            stop.clone(),
+        );
+        let handover = Handover {
+            settler: settler.clone(),
+            due: due.clone(),
+        };
+        let submitter = Submitter::start(
+            submitter::Flusher {
+                db: db.clone(),
+                fleet: fleet.clone(),
+                doorman: doorman.clone(),
+                due: due.clone(),
+                handover: handover.clone(),
             },
             tasks,
             stop.clone(),
@@ -164,8 +169,8 @@ impl Engine {
                 submitter,
                 settler,
                 events,
+                handover,
                 heartbeats,
-                suspects: Mutex::default(),
             }),
         };
         engine.start_loops(tasks, stop);

@@ -17,8 +17,8 @@ use crate::{domain::error::Error, store::Mark};
 /// Scheduled tasks moved in one statement.
 const PROMOTED_AT_ONCE: i64 = 1_000;
 
-/// How often a replica says that it is alive.
-const SEEN_EVERY: Duration = Duration::from_secs(5);
+/// Longest time for which a due task is remembered; the pulse finds those of later.
+const REMEMBERED: Duration = Duration::from_secs(5);
 
 /// How often grants that a moved session left behind are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -39,7 +39,7 @@ pub(super) struct DueHint {
 impl DueHint {
     /// A scheduled task will be due then.
     pub(super) fn due_in(&self, delay: Duration) {
-        let at = Instant::now() + delay.min(SEEN_EVERY);
+        let at = Instant::now() + delay.min(REMEMBERED);
         let mut next = self.next_due.lock().unwrap_or_else(PoisonError::into_inner);
         if next.is_none_or(|next| at < next) {
             *next = Some(at);
@@ -87,7 +87,6 @@ impl DueHint {
 pub(super) async fn run(engine: Engine, stop: CancellationToken) {
     let parts = &engine.parts;
     let mut next_pulse = Instant::now();
-    let mut next_seen = next_pulse;
     let mut next_sweep = next_pulse + SWEEP_EVERY;
     loop {
         let wake_at = parts.due.next_due().map_or(next_pulse, |due| due.min(next_pulse));
@@ -107,13 +106,7 @@ pub(super) async fn run(engine: Engine, stop: CancellationToken) {
             continue;
         }
         // Jitter keeps replicas from beating in step.
-        next_pulse = now + parts.timing.pulse.mul_f64(0.9 + 0.2 * rand::random::<f64>());
-        if now >= next_seen {
-            next_seen = now + SEEN_EVERY;
-            if let Err(error) = parts.db.replica_seen(parts.replica, &parts.name).await {
-                tracing::debug!(%error, "could not say that this replica is alive");
-            }
-        }
+        next_pulse = now + parts.timing.pulse.mul_f64(1.0 + 0.1 * rand::random::<f64>());
         let sweep = now >= next_sweep;
         if sweep {
             next_sweep = now + SWEEP_EVERY;
@@ -129,7 +122,7 @@ pub(super) async fn run(engine: Engine, stop: CancellationToken) {
 async fn beat(engine: &Engine, sweep: bool) {
     let parts = &engine.parts;
     let lanes = parts.fleet.lanes_with_room();
-    let pulse = match parts.db.pulse(parts.replica, &lanes).await {
+    let pulse = match parts.db.pulse(parts.replica, &parts.name, &lanes).await {
         Ok(pulse) => pulse,
         Err(error) => {
             let failures = parts.due.failures.fetch_add(1, Ordering::Relaxed) + 1;

@@ -51,10 +51,13 @@ impl Engine {
         reports: Vec<(LeaseKey, News)>,
     ) -> Result<Acknowledged, Error> {
         let fleet = &self.parts.fleet;
-        if reports.iter().any(|(key, _)| !fleet.holds(session, *key)) {
+        let keys = || reports.iter().map(|(key, _)| *key);
+        let mut holds = fleet.holds(session, keys());
+        if holds.contains(&false) {
             // Claimed through another replica, or ended before.
             let leases = self.parts.db.session_leases(session).await?;
             fleet.learn(session, leases);
+            holds = fleet.holds(session, keys());
         }
         let mut acknowledged = Acknowledged {
             stale: Vec::new(),
@@ -63,8 +66,7 @@ impl Engine {
         };
         let mut events = Vec::new();
         let mut endings = Vec::new();
-        for (key, news) in reports {
-            let held = fleet.holds(session, key);
+        for ((key, news), held) in reports.into_iter().zip(holds) {
             match news {
                 News::Accepted if held => fleet.accept(session, key),
                 News::Event(number, kind) if held => events.push(TaskEvent {

@@ -72,7 +72,7 @@ impl Engine {
             .attach_claim(session, &profile.name, lanes, leases, held);
         if resumed {
             // A claim that another replica had under way when the stream broke may be committed only now.
-            self.check_leases_later(session);
+            self.parts.fleet.check_leases_later(session);
         }
         tracing::info!(%session, worker = profile.name, resumed, slots = profile.slots, "worker connected");
         Ok(Opened {
@@ -171,28 +171,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Looks soon whether the database knows leases of a session that nobody told it about.
-    pub(super) fn check_leases_later(&self, session: SessionId) {
-        self.parts
-            .suspects
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .insert(session);
-    }
-
-    /// Does what [`Engine::check_leases_later`] asked for.
+    /// Does what [`Fleet::check_leases_later`] asked for.
     pub(super) async fn check_leases(&self) {
-        let suspects: HashSet<SessionId> = std::mem::take(
-            &mut *self
-                .parts
-                .suspects
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        );
-        for session in suspects {
+        for session in self.parts.fleet.take_suspects() {
             match self.parts.db.session_leases(session).await {
                 Ok(leases) => self.parts.fleet.learn(session, leases),
-                Err(_) => self.check_leases_later(session),
+                Err(_) => self.parts.fleet.check_leases_later(session),
             }
         }
     }

@@ -43,6 +43,7 @@ struct Settlement {
 }
 
 /// The way in for verdicts.
+#[derive(Clone)]
 pub(super) struct Settler {
     queue: mpsc::Sender<Settlement>,
     parts: SettlerParts,

@@ -9,16 +9,18 @@ use super::{
     Engine,
     batcher::{self, BatchLimit},
     doorman::Doorman,
-    fleet::Fleet,
+    fleet::{DirectReservation, Fleet},
+    handover::Handover,
     pulse::DueHint,
 };
 use crate::{
     domain::{
         error::Error,
-        ids::LaneId,
+        ids::{GrantId, LaneId, LeaseKey, LeaseNo, SessionId},
+        lease::Lease,
         new_task::{NewTask, Start},
     },
-    store::{Database, Mark, StoreError, SubmitBatch, doorbell::Ring},
+    store::{ClaimedTask, Database, Mark, StoreError, SubmitBatch, doorbell::Ring},
 };
 
 /// Bytes of payload and overhead after which a statement is closed.
@@ -49,28 +51,16 @@ pub(super) struct Submitter {
 }
 
 #[derive(Clone)]
-struct Flusher {
-    db: Database,
-    fleet: Arc<Fleet>,
-    doorman: Arc<Doorman>,
-    due: Arc<DueHint>,
+pub(super) struct Flusher {
+    pub(super) db: Database,
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) doorman: Arc<Doorman>,
+    pub(super) due: Arc<DueHint>,
+    pub(super) handover: Handover,
 }
 
 impl Submitter {
-    pub(super) fn start(
-        db: Database,
-        fleet: Arc<Fleet>,
-        doorman: Arc<Doorman>,
-        due: Arc<DueHint>,
-        tasks: &TaskTracker,
-        stop: CancellationToken,
-    ) -> Self {
-        let flusher = Flusher {
-            db,
-            fleet,
-            doorman,
-            due,
-        };
+    pub(super) fn start(flusher: Flusher, tasks: &TaskTracker, stop: CancellationToken) -> Self {
         let flush = move |batch| {
             let flusher = flusher.clone();
             async move { flusher.flush(batch).await }
@@ -114,13 +104,22 @@ impl Engine {
 
 impl Flusher {
     async fn flush(&self, batch: Vec<Submission>) {
-        let mut columns = SubmitBatch::default();
-        for (task, lane) in batch.iter().flat_map(|submission| &submission.tasks) {
-            columns.push(task, *lane);
+        let direct = self.fleet.reserve_direct(&startable(&batch));
+        let stored = self.db.submit(&columns(&batch, direct.as_ref())).await;
+        if let (Err(error), Some(direct)) = (&stored, &direct) {
+            match error {
+                StoreError::Exists | StoreError::Data(_) => self.fleet.release_direct(direct),
+                _ => self.fleet.direct_failed(direct),
+            }
         }
-        match self.db.submit(&columns).await {
+        match stored {
             Ok(us) => {
-                self.announce(&batch, us);
+                self.announce(&batch, direct.as_ref(), us);
+                if let Some(direct) = direct {
+                    let tasks = leased(&batch, &direct, us);
+                    let homeless = self.fleet.deal_direct(&direct, tasks);
+                    self.handover.finish(homeless).await;
+                }
                 for submission in batch {
                     // A caller that went away has its tasks stored all the same.
                     let _ = submission.reply.send(Ok(Stored::Now(us)));
@@ -143,13 +142,11 @@ impl Flusher {
     }
 
     async fn submit_alone(&self, submission: &Submission) -> Result<Stored, Error> {
-        let mut columns = SubmitBatch::default();
-        for (task, lane) in &submission.tasks {
-            columns.push(task, *lane);
-        }
+        let submission = std::slice::from_ref(submission);
+        let columns = columns(submission, None);
         match self.db.submit(&columns).await {
             Ok(us) => {
-                self.announce(std::slice::from_ref(submission), us);
+                self.announce(submission, None, us);
                 Ok(Stored::Now(us))
             }
             Err(StoreError::Exists) => {
@@ -168,11 +165,12 @@ impl Flusher {
         }
     }
 
-    /// Wakes whoever can run the tasks, or waits for their time.
-    fn announce(&self, batch: &[Submission], us: i64) {
+    /// Wakes whoever can run the tasks that were not leased, or waits for their time.
+    fn announce(&self, batch: &[Submission], direct: Option<&DirectReservation>, us: i64) {
         let mut lowest: HashMap<LaneId, Mark> = HashMap::new();
-        for (task, lane) in batch.iter().flat_map(|submission| &submission.tasks) {
+        for ((task, lane), session) in tasks_of(batch).zip(sessions_of(direct)) {
             match task.start {
+                _ if session.is_some() => {}
                 Start::After(delay) if !delay.is_zero() => self.due.due_in(delay),
                 Start::At(at) if at > us => {
                     self.due.due_in(std::time::Duration::from_micros(
@@ -194,4 +192,59 @@ impl Flusher {
         });
         self.fleet.wake_lanes(lowest);
     }
+}
+
+fn tasks_of(batch: &[Submission]) -> impl Iterator<Item = &(NewTask, LaneId)> {
+    batch.iter().flat_map(|submission| &submission.tasks)
+}
+
+/// Who gets each task of a batch at once; without end.
+fn sessions_of(direct: Option<&DirectReservation>) -> impl Iterator<Item = Option<SessionId>> {
+    let slots = direct.map_or(&[][..], |direct| &direct.slots);
+    slots.iter().copied().chain(std::iter::repeat(None))
+}
+
+/// The lane of each task that does not wait for a time.
+fn startable(batch: &[Submission]) -> Vec<Option<LaneId>> {
+    tasks_of(batch)
+        .map(|(task, lane)| (task.start == Start::Now).then_some(*lane))
+        .collect()
+}
+
+fn columns(batch: &[Submission], direct: Option<&DirectReservation>) -> SubmitBatch {
+    let mut columns = SubmitBatch::granting(direct.map_or(GrantId(0), |direct| direct.grant));
+    for ((task, lane), session) in tasks_of(batch).zip(sessions_of(direct)) {
+        match session {
+            Some(session) => columns.push_leased(task, *lane, session),
+            None => columns.push(task, *lane),
+        }
+    }
+    columns
+}
+
+/// The tasks that were leased as they were stored, at `us`.
+fn leased(batch: &[Submission], direct: &DirectReservation, us: i64) -> Vec<ClaimedTask> {
+    tasks_of(batch)
+        .zip(sessions_of(Some(direct)))
+        .filter_map(|((task, lane), session)| {
+            Some(ClaimedTask {
+                session: session?,
+                lease: Lease {
+                    key: LeaseKey {
+                        task: task.id,
+                        no: LeaseNo(1),
+                    },
+                    grant: direct.grant,
+                    lane: *lane,
+                    attempt: 1,
+                    max_attempts: task.max_attempts,
+                    backoff: task.options.backoff.unwrap_or_default(),
+                    run_timeout: task.options.run_timeout,
+                    started_us: us,
+                },
+                payload: task.payload.clone(),
+                traceparent: task.options.traceparent.clone(),
+            })
+        })
+        .collect()
 }

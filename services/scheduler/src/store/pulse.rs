@@ -29,15 +29,18 @@ pub struct Pulse {
 }
 
 impl Database {
-    /// Takes the pulse; `lanes` are those that somebody here has room for.
+    /// Takes the pulse; `lanes` are those that somebody here has room for. Every few seconds it also says that this
+    /// replica is alive.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn pulse(&self, replica: ReplicaId, lanes: &[LaneId]) -> Result<Pulse, StoreError> {
+    pub async fn pulse(&self, replica: ReplicaId, name: &str, lanes: &[LaneId]) -> Result<Pulse, StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/pulse.sql")).await?;
         let lanes: Vec<i32> = lanes.iter().map(|lane| lane.0).collect();
-        let row = connection.query_one(&statement, &[&replica.0, &lanes]).await?;
+        let row = connection
+            .query_one(&statement, &[&replica.0, &name, &lanes])
+            .await?;
         let ids = |column| row.get::<_, Vec<i32>>(column).into_iter().map(LaneId).collect();
         Ok(Pulse {
             expired: row.get(0),
@@ -50,17 +53,6 @@ impl Database {
             paused_lanes: ids(5),
             other_replicas: row.get(6),
         })
-    }
-
-    /// Says that this replica is alive.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn replica_seen(&self, replica: ReplicaId, name: &str) -> Result<(), StoreError> {
-        let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/seen.sql")).await?;
-        connection.execute(&statement, &[&replica.0, &name]).await?;
-        Ok(())
     }
 
     /// Says that this replica leaves.

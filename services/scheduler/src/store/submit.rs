@@ -9,7 +9,7 @@ use super::{
     json_text::JsonText,
 };
 use crate::domain::{
-    ids::{LaneId, TaskId},
+    ids::{GrantId, LaneId, SessionId, TaskId},
     new_task::{NewTask, Start, TaskOptions},
 };
 
@@ -25,6 +25,8 @@ pub struct SubmitBatch {
     delays: Vec<Option<i64>>,
     titles: Vec<Option<String>>,
     options: Vec<Option<String>>,
+    sessions: Vec<Option<Uuid>>,
+    grant: i64,
 }
 
 /// A task that was stored before under an id that a client chose.
@@ -60,6 +62,21 @@ struct OptionColumns<'a> {
 }
 
 impl SubmitBatch {
+    /// An empty batch whose tasks that do not have to wait are leased by this grant.
+    pub fn granting(grant: GrantId) -> Self {
+        Self {
+            grant: grant.0,
+            ..Self::default()
+        }
+    }
+
+    /// Adds a task that may start at once and is leased to a session as it is stored.
+    pub fn push_leased(&mut self, task: &NewTask, lane: LaneId, session: SessionId) {
+        self.sessions.resize(self.ids.len(), None);
+        self.sessions.push(Some(session.0));
+        self.push(task, lane);
+    }
+
     /// Adds a task.
     pub fn push(&mut self, task: &NewTask, lane: LaneId) {
         self.ids.push(task.id.0);
@@ -155,6 +172,8 @@ impl Database {
                     &batch.delays,
                     &batch.titles,
                     &options,
+                    &batch.sessions,
+                    &batch.grant,
                 ],
             )
             .await?;

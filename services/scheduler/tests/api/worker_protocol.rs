@@ -80,6 +80,48 @@ async fn no_more_tasks_come_than_there_is_credit() {
 }
 
 #[tokio::test]
+async fn a_task_that_need_not_wait_is_leased_as_it_is_stored() {
+    let scheduler = Scheduler::start().await;
+    let mut worker = RawWorker::connect(&scheduler.channel).await;
+    let waited = submit_one(&scheduler).await;
+    worker.claim.credit(3).await;
+    assert_eq!(worker.claim.leases(1).await[0].task_id, waited);
+    // That claim found fewer tasks than it could have taken: the lane is empty from here on.
+    let payload = r#"{ "z": 1, "a": [1.0] }"#;
+    let spec = v1::TaskSpec {
+        input: Some(v1::task_spec::Input::PayloadJson(payload.into())),
+        max_attempts: 4,
+        run_timeout: crate::calls::seconds(9),
+        traceparent: "00-trace".into(),
+        ..spec()
+    };
+    let id = submit(&scheduler, spec).await.id;
+    let leased = worker.claim.leases(1).await.remove(0);
+    assert_eq!(
+        leased,
+        v1::LeasedTask {
+            task_id: id.clone(),
+            lease_token: 1,
+            task_type: "t".into(),
+            queue: "default".into(),
+            payload_json: payload.into(),
+            attempt: 1,
+            max_attempts: 4,
+            run_timeout: crate::calls::seconds(9),
+            traceparent: "00-trace".into(),
+        },
+    );
+    let running = get(&scheduler, &id).await.task.unwrap();
+    assert_eq!(running.state(), TaskState::Running);
+    assert_eq!(running.start_time, running.create_time, "one commit");
+    let waited = get(&scheduler, &waited).await.task.unwrap();
+    assert_ne!(waited.start_time, waited.create_time, "two commits");
+    worker.report.tell(&leased, succeeded()).await;
+    assert_eq!(state(&scheduler, &id).await, TaskState::Succeeded);
+    scheduler.end().await;
+}
+
+#[tokio::test]
 async fn two_workers_share_the_tasks() {
     let scheduler = Scheduler::start().await;
     let mut one = RawWorker::connect(&scheduler.channel).await;

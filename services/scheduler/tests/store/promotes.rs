@@ -92,7 +92,7 @@ async fn replicas_that_promote_together_move_each_task_once() {
 async fn the_pulse_tells_what_there_is_to_do_and_nothing_else() {
     let world = World::new().await;
     let me = ReplicaId(Uuid::new_v4());
-    let pulse = async || world.db.pulse(me, &[world.lane]).await.unwrap();
+    let pulse = async || world.db.pulse(me, "me", &[world.lane]).await.unwrap();
     assert_eq!(pulse().await, Pulse::default());
 
     let task = world.ready_task().await;
@@ -124,10 +124,9 @@ async fn the_pulse_tells_what_there_is_to_do_and_nothing_else() {
 
     world.db.set_paused(&queue("default"), true).await.unwrap();
     assert_eq!(pulse().await.paused_lanes, [world.lane]);
-    world.db.replica_seen(me, "me").await.unwrap();
     assert_eq!(pulse().await.other_replicas, 0);
     let other = ReplicaId(Uuid::new_v4());
-    world.db.replica_seen(other, "other").await.unwrap();
+    world.db.pulse(other, "other", &[]).await.unwrap();
     assert_eq!(pulse().await.other_replicas, 1);
     world.db.replica_leaves(other).await.unwrap();
     assert_eq!(pulse().await.other_replicas, 0);

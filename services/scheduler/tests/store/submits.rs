@@ -9,11 +9,11 @@ use tasklease_scheduler::{
         new_task::{NewTask, Start, TaskOptions},
         state::TaskState,
     },
-    store::{Detail, StoreError},
+    store::{Detail, StoreError, SubmitBatch},
 };
 use uuid::Uuid;
 
-use crate::world::{World, new_task, now_us, tasks_of};
+use crate::world::{World, key, new_grant, new_task, now_us, tasks_of};
 
 #[tokio::test]
 async fn a_batch_with_a_taken_id_stores_nothing() {
@@ -151,5 +151,44 @@ async fn ids_that_are_taken_are_named_with_whether_the_task_is_the_same() {
     existing.sort_by_key(|existing| existing.id);
     let found: Vec<_> = existing.iter().map(|e| (e.id, e.same)).collect();
     assert_eq!(found, [(same.id, true), (other.id, false)]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn tasks_of_one_batch_can_be_leased_wait_in_line_or_wait_for_their_time() {
+    let world = World::new().await;
+    let (one, two) = (world.session("one").await, world.session("two").await);
+    let later = NewTask {
+        start: Start::After(Duration::from_secs(3_600)),
+        ..new_task()
+    };
+    let tasks = [new_task(), new_task(), new_task(), new_task()];
+    let mut batch = SubmitBatch::granting(new_grant());
+    batch.push(&tasks[0], world.lane);
+    batch.push_leased(&tasks[1], world.lane, one);
+    batch.push(&later, world.lane);
+    batch.push_leased(&tasks[2], world.lane, two);
+    batch.push_leased(&tasks[3], world.lane, one);
+    world.db.submit(&batch).await.unwrap();
+
+    assert_eq!(world.state(tasks[0].id).await, TaskState::Pending);
+    assert_eq!(world.state(later.id).await, TaskState::Scheduled);
+    for (session, expected) in [(one, vec![1, 3]), (two, vec![2])] {
+        let leases = world.db.session_leases(session).await.unwrap();
+        let keys: Vec<_> = leases.iter().map(|lease| lease.key).collect();
+        let expected: Vec<_> = expected.into_iter().map(|n| key(tasks[n].id, 1)).collect();
+        assert_eq!(keys, expected);
+        assert!(
+            leases
+                .iter()
+                .all(|lease| lease.attempt == 1 && lease.max_attempts == 3)
+        );
+    }
+    assert_eq!(world.state(tasks[1].id).await, TaskState::Running);
+    assert_eq!(
+        world.claim(one, 10).await.len(),
+        1,
+        "only the one in line is left"
+    );
     world.end().await;
 }

@@ -1,10 +1,8 @@
 //! What this replica knows of a lane: who takes from it, whether tasks may wait in it, and where to begin to look.
 
-use std::collections::HashMap;
-
-use super::{Generation, session::Session};
+use super::{Generation, Sessions};
 use crate::{
-    domain::ids::{LaneId, SessionId},
+    domain::ids::{GrantId, LaneId, SessionId},
     store::{Mark, Slots},
 };
 
@@ -26,6 +24,8 @@ pub struct Reservation {
     pub mark: Mark,
     /// The session of each task, in order.
     pub slots: Slots,
+    /// Names what each session gets of it.
+    pub grant: GrantId,
     pub(super) shares: Vec<Share>,
     rings: u64,
 }
@@ -35,13 +35,6 @@ pub(super) struct Share {
     pub(super) session: SessionId,
     pub(super) generation: Generation,
     pub(super) slots: u32,
-}
-
-impl Reservation {
-    /// The sessions it sets credit of aside.
-    pub fn sessions(&self) -> impl Iterator<Item = SessionId> {
-        self.shares.iter().map(|share| share.session)
-    }
 }
 
 impl Default for Lane {
@@ -87,6 +80,11 @@ impl Lane {
         self.waiting && !self.claiming
     }
 
+    /// True if nothing waits in it as far as this replica knows, so that a new task overtakes no other.
+    pub(super) fn is_drained(&self) -> bool {
+        !self.waiting && !self.claiming
+    }
+
     /// Tasks may wait from `mark` on.
     pub(super) fn ring(&mut self, mark: Mark) {
         self.mark = self.mark.min(mark);
@@ -94,13 +92,42 @@ impl Lane {
         self.rings += 1;
     }
 
-    /// Deals slots out to members with credit, one each in turn, so that a few tasks spread over many workers.
+    /// Sets credit aside for one claim.
     pub(super) fn reserve(
         &mut self,
         id: LaneId,
-        sessions: &mut HashMap<SessionId, Session>,
+        grant: GrantId,
+        sessions: &mut Sessions,
         most: usize,
     ) -> Option<Reservation> {
+        let (slots, shares) = self.set_aside(sessions, most);
+        if slots.is_empty() {
+            return None;
+        }
+        self.claiming = true;
+        Some(Reservation {
+            lane: id,
+            mark: self.mark,
+            slots: Slots(slots),
+            grant,
+            shares,
+            rings: self.rings,
+        })
+    }
+
+    /// Sets credit aside for so many tasks, or none if there is not enough.
+    pub(super) fn reserve_all(
+        &mut self,
+        sessions: &mut Sessions,
+        tasks: usize,
+    ) -> Option<(Vec<SessionId>, Vec<Share>)> {
+        let credit = |member| sessions.get(member).map_or(0, |session| session.credit as usize);
+        let credit: usize = self.members.iter().map(credit).sum();
+        (credit >= tasks).then(|| self.set_aside(sessions, tasks))
+    }
+
+    /// Deals slots out to members with credit, one each in turn, so that a few tasks spread over many workers.
+    fn set_aside(&mut self, sessions: &mut Sessions, most: usize) -> (Vec<SessionId>, Vec<Share>) {
         let first = self.turn;
         self.turn = self.turn.wrapping_add(1);
         let count = self.members.len();
@@ -122,9 +149,6 @@ impl Lane {
             }
             open.retain(|(_, credit)| *credit > 0);
         }
-        if slots.is_empty() {
-            return None;
-        }
         let mut shares = Vec::new();
         for (member, slots) in taken.into_iter().enumerate().filter(|(_, slots)| *slots > 0) {
             let session = self.members[member];
@@ -139,14 +163,7 @@ impl Lane {
                 });
             }
         }
-        self.claiming = true;
-        Some(Reservation {
-            lane: id,
-            mark: self.mark,
-            slots: Slots(slots),
-            shares,
-            rings: self.rings,
-        })
+        (slots, shares)
     }
 
     /// A claim came back with so many tasks. Fewer than asked for means that the lane is empty,

@@ -3,13 +3,14 @@
 //! Everything here is memory, and may be forgotten: leases are rows, and a session whose streams move to another
 //! replica is loaded there again. One lock guards it all; no call holds it across an await.
 
+mod direct;
 mod lane;
 mod session;
 
 use std::{
     collections::{HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -17,17 +18,18 @@ use tokio::{
     time::Instant,
 };
 
-use self::{
-    lane::Lane,
-    session::{Attachment, Session},
-};
 pub use self::{
+    direct::DirectReservation,
     lane::Reservation,
     session::{Ended, Inherited, Judged, Overdue},
 };
+use self::{
+    lane::{Lane, Share},
+    session::{Attachment, Session},
+};
 use crate::{
     domain::{
-        ids::{LaneId, LeaseKey, SessionId},
+        ids::{GrantId, LaneId, LeaseKey, SessionId},
         lease::Lease,
         limits,
     },
@@ -62,12 +64,16 @@ pub struct Fleet {
     wake: Notify,
 }
 
+type Sessions = HashMap<SessionId, Session>;
+
 #[derive(Default)]
 struct State {
-    sessions: HashMap<SessionId, Session>,
+    sessions: Sessions,
     lanes: HashMap<LaneId, Lane>,
     paused: HashSet<LaneId>,
+    suspects: HashSet<SessionId>,
     generations: u64,
+    last_grant: i64,
 }
 
 impl Fleet {
@@ -226,12 +232,13 @@ impl Fleet {
             sessions,
             lanes,
             paused,
+            last_grant,
             ..
         } = &mut *state;
         lanes
             .iter_mut()
             .filter(|(id, lane)| lane.wants_claim() && !paused.contains(id))
-            .filter_map(|(id, lane)| lane.reserve(*id, sessions, most))
+            .filter_map(|(id, lane)| lane.reserve(*id, next_grant(last_grant), sessions, most))
             .collect()
     }
 
@@ -245,18 +252,11 @@ impl Fleet {
     ) -> Vec<ClaimedTask> {
         let mut state = self.state();
         let claimed = tasks.len();
-        let mut by_session: HashMap<SessionId, Vec<ClaimedTask>> = HashMap::new();
-        for task in tasks {
-            by_session.entry(task.session).or_default().push(task);
-        }
+        let mut by_session = by_session(tasks);
         let mut homeless = Vec::new();
         for share in &reservation.shares {
             let dealt = by_session.remove(&share.session).unwrap_or_default();
-            let session = state
-                .sessions
-                .get_mut(&share.session)
-                .filter(|s| s.claims_with(share.generation));
-            match session {
+            match state.claiming(share) {
                 Some(session) => {
                     let unused = share
                         .slots
@@ -276,21 +276,33 @@ impl Fleet {
         homeless
     }
 
-    /// Ends a claim that failed: gives its credit back, and lets the lane be tried again.
+    /// Ends a claim that failed: gives its credit back, and lets the lane be tried again. The claim may have been
+    /// committed although its answer was lost: nobody was told of those leases.
     pub(super) fn claim_failed(&self, reservation: &Reservation) {
         self.deal(reservation, Vec::new(), None);
         let mut state = self.state();
         if let Some(lane) = state.lanes.get_mut(&reservation.lane) {
             lane.ring(Mark::START);
         }
+        state.suspect(&reservation.shares);
     }
 
-    /// True if the session holds the lease, as far as this replica knows.
-    pub(super) fn holds(&self, id: SessionId, key: LeaseKey) -> bool {
-        self.state()
-            .sessions
-            .get(&id)
-            .is_some_and(|session| session.holds(key))
+    /// Asks for a look, with the next pulse, at what leases the database knows of a session.
+    pub(super) fn check_leases_later(&self, session: SessionId) {
+        self.state().suspects.insert(session);
+    }
+
+    /// The sessions that [`Fleet::check_leases_later`] asked for.
+    pub(super) fn take_suspects(&self) -> HashSet<SessionId> {
+        std::mem::take(&mut self.state().suspects)
+    }
+
+    /// For each lease, whether the session holds it, as far as this replica knows.
+    pub(super) fn holds(&self, id: SessionId, keys: impl Iterator<Item = LeaseKey>) -> Vec<bool> {
+        let state = self.state();
+        let session = state.sessions.get(&id);
+        keys.map(|key| session.is_some_and(|session| session.holds(key)))
+            .collect()
     }
 
     /// Adds leases that the database knows but this replica did not.
@@ -366,7 +378,34 @@ impl Fleet {
     }
 }
 
+fn by_session(tasks: Vec<ClaimedTask>) -> HashMap<SessionId, Vec<ClaimedTask>> {
+    let mut by_session: HashMap<SessionId, Vec<ClaimedTask>> = HashMap::new();
+    for task in tasks {
+        by_session.entry(task.session).or_default().push(task);
+    }
+    by_session
+}
+
+/// Ids of grants are microseconds since 1970, made strictly increasing, so that a session that comes from another
+/// replica does not meet the ids that were used there.
+fn next_grant(last: &mut i64) -> GrantId {
+    let now = tasklease_proto::convert::micros_from_system(SystemTime::now());
+    *last = now.max(*last + 1);
+    GrantId(*last)
+}
+
 impl State {
+    fn suspect(&mut self, shares: &[Share]) {
+        self.suspects.extend(shares.iter().map(|share| share.session));
+    }
+
+    /// The session of a share, if its stream is still the one whose credit was set aside.
+    fn claiming(&mut self, share: &Share) -> Option<&mut Session> {
+        self.sessions
+            .get_mut(&share.session)
+            .filter(|session| session.claims_with(share.generation))
+    }
+
     fn next_generation(&mut self) -> Generation {
         self.generations += 1;
         Generation(self.generations)

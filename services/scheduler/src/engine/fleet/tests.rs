@@ -188,7 +188,7 @@ fn a_lease_learned_before_its_claim_stream_came_is_judged_by_what_the_worker_say
     let overdue = fleet.take_overdue(Instant::now() + ACCEPT, ACCEPT, GRACE);
 
     assert!(matches!(&overdue[..], [(_, Overdue::NotAccepted(ended))] if ended.lease.key == lease(2, 1).key));
-    assert!(fleet.holds(id, lease(1, 1).key));
+    assert_eq!(fleet.holds(id, [lease(1, 1).key].into_iter()), [true]);
 }
 
 #[test]
@@ -276,4 +276,95 @@ fn a_session_that_comes_back_with_other_types_gets_no_more_of_the_old_ones() {
     fleet.add_credit(session(1), claim, 2);
     assert_eq!(fleet.lanes_with_room(), [other]);
     assert_eq!(only(fleet.reserve(100)).lane, other);
+}
+
+/// A fleet that looked into its lane and found it empty.
+fn drained(credits: &[u32]) -> (Fleet, Vec<Connected>) {
+    let fleet = Fleet::default();
+    let workers = (1..)
+        .zip(credits)
+        .map(|(n, credit)| connect(&fleet, session(n), *credit))
+        .collect();
+    for reservation in fleet.reserve(100) {
+        fleet.deal(&reservation, Vec::new(), None);
+    }
+    (fleet, workers)
+}
+
+#[test]
+fn new_tasks_go_to_workers_in_turn_and_those_that_must_wait_do_not() {
+    let (fleet, _workers) = drained(&[2, 2]);
+    let direct = fleet
+        .reserve_direct(&[Some(LANE), None, Some(LANE), Some(LaneId(9))])
+        .expect("there is room");
+    let [Some(first), None, Some(second), None] = direct.slots[..] else {
+        panic!("{:?}", direct.slots);
+    };
+    assert_ne!(first, second, "two tasks go to two workers");
+    fleet.wake_lanes([(LANE, Mark::START)]);
+    assert_eq!(only(fleet.reserve(100)).slots.0.len(), 2, "the credit left over");
+}
+
+#[test]
+fn a_new_task_overtakes_none_that_may_wait_in_its_lane() {
+    let (fleet, _workers) = drained(&[5]);
+    fleet.wake_lanes([(LANE, Mark::START)]);
+    assert!(fleet.reserve_direct(&[Some(LANE)]).is_none(), "rung");
+    let reservation = only(fleet.reserve(2));
+    assert!(
+        fleet.reserve_direct(&[Some(LANE)]).is_none(),
+        "a claim is under way"
+    );
+    let claimed_all = vec![claimed(1, session(1)), claimed(2, session(1))];
+    fleet.deal(&reservation, claimed_all, Some(Mark::before(0, 2)));
+    assert!(
+        fleet.reserve_direct(&[Some(LANE)]).is_none(),
+        "the claim left some"
+    );
+    fleet.deal(&only(fleet.reserve(2)), Vec::new(), None);
+    assert!(fleet.reserve_direct(&[Some(LANE)]).is_some(), "nothing waits");
+}
+
+#[test]
+fn new_tasks_wait_in_line_unless_there_is_room_for_all_of_their_lane() {
+    let (fleet, _workers) = drained(&[1, 1]);
+    assert!(fleet.reserve_direct(&[Some(LANE); 3]).is_none());
+    assert!(fleet.reserve_direct(&[Some(LANE); 2]).is_some());
+    assert!(
+        fleet.reserve_direct(&[Some(LANE)]).is_none(),
+        "the credit is used"
+    );
+}
+
+#[test]
+fn new_tasks_of_a_paused_lane_wait() {
+    let (fleet, _workers) = drained(&[1]);
+    fleet.set_paused(vec![LANE]);
+    assert!(fleet.reserve_direct(&[Some(LANE)]).is_none());
+}
+
+#[test]
+fn stored_tasks_reach_their_worker_or_come_back_if_its_stream_was_replaced() {
+    let (fleet, mut workers) = drained(&[2]);
+    let stays = fleet.reserve_direct(&[Some(LANE)]).expect("there is room");
+    assert!(fleet.deal_direct(&stays, vec![claimed(1, session(1))]).is_empty());
+    assert_eq!(workers[0].tasks.try_recv().map(|push| push.len()), Ok(1));
+    assert_eq!(fleet.holds(session(1), [lease(1, 1).key].into_iter()), [true]);
+
+    let leaves = fleet.reserve_direct(&[Some(LANE)]).expect("there is room");
+    let _new = fleet.attach_claim(session(1), "w", vec![LANE], Vec::new(), &HashSet::new());
+    assert_eq!(fleet.deal_direct(&leaves, vec![claimed(2, session(1))]).len(), 1);
+}
+
+#[test]
+fn credit_comes_back_when_nothing_was_stored_and_doubt_is_looked_into() {
+    let (fleet, _workers) = drained(&[1]);
+    let refused = fleet.reserve_direct(&[Some(LANE)]).expect("there is room");
+    fleet.release_direct(&refused);
+    assert!(fleet.take_suspects().is_empty());
+    let unanswered = fleet.reserve_direct(&[Some(LANE)]).expect("the credit is back");
+    fleet.direct_failed(&unanswered);
+    assert_eq!(fleet.take_suspects(), HashSet::from([session(1)]));
+    let again = fleet.reserve_direct(&[Some(LANE)]).expect("the credit is back");
+    assert!(again.grant > unanswered.grant && unanswered.grant > refused.grant);
 }

@@ -1,7 +1,8 @@
--- submit: stores a batch of tasks and puts each into its first place, all or nothing.
+-- submit: stores a batch of tasks and puts each into its first place, all or nothing: into the hands of a session,
+-- among those that are ready, or among those that wait for their time.
 -- $1 ids, $2 lanes, $3 ranks, $4 payloads, $5 max attempts,
 -- $6 start times (µs since 1970 or null), $7 delays (µs or null), $8 titles,
--- $9 rarer options (one object, or null)
+-- $9 rarer options (one object, or null), $10 sessions to lease to (or null; the array may be shorter), $11 grant id
 -- Returns the commit's clock in µs since 1970.
 WITH clock AS MATERIALIZED (SELECT (extract(epoch FROM now()) * 1000000)::bigint AS us),
 stored AS (
@@ -21,9 +22,16 @@ stored AS (
 now_ready AS (
     INSERT INTO tasklease.ready (lane, rank, order_key, task_id, lease_no, attempt)
     SELECT u.lane, u.rank, clock.us, u.id, 1, 1
-    FROM clock, unnest($1::uuid[], $2::int[], $3::smallint[], $6::bigint[], $7::bigint[])
-         AS u (id, lane, rank, start_us, delay_us)
-    WHERE coalesce(u.start_us, clock.us + u.delay_us, clock.us) <= clock.us
+    FROM clock, unnest($1::uuid[], $2::int[], $3::smallint[], $6::bigint[], $7::bigint[], $10::uuid[])
+         AS u (id, lane, rank, start_us, delay_us, session_id)
+    WHERE u.session_id IS NULL AND coalesce(u.start_us, clock.us + u.delay_us, clock.us) <= clock.us
+),
+granted AS (
+    INSERT INTO tasklease.lease (session_id, grant_id, task_ids, lease_nos, attempts)
+    SELECT u.session_id, $11::bigint, array_agg(u.id), array_agg(1), array_agg(1::smallint)
+    FROM unnest($1::uuid[], $10::uuid[]) AS u (id, session_id)
+    WHERE u.session_id IS NOT NULL
+    GROUP BY u.session_id
 ),
 later AS (
     INSERT INTO tasklease.scheduled (task_id, due_at, lease_no, attempt)
