@@ -57,6 +57,8 @@ const STREAMS_PER_CONNECTION: u32 = 1_000;
 /// HTTP/2 flow-control windows; the default of 64 KiB would stop a batch of tasks several times on its way.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Largest HTTP/2 frame to receive; the default of 16 KiB would cut a batch of tasks into dozens.
+const FRAME: u32 = 1 << 20;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const HEADER_BYTES: u32 = 16 * 1024;
@@ -134,6 +136,7 @@ impl App {
             .http2_max_header_list_size(HEADER_BYTES)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME)
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
             .layer(RequestIdLayer)
             .layer(RepairLayer)

@@ -31,6 +31,8 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const STREAM_WINDOW: u32 = 2 << 20;
 /// Flow-control window of a connection.
 const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Largest HTTP/2 frame to receive; the default of 16 KiB would cut a batch of tasks into dozens.
+const FRAME: u32 = 1 << 20;
 
 /// Hands out connections to the scheduler replicas; clones share them.
 #[derive(Debug, Clone)]
@@ -341,7 +343,8 @@ async fn connect(target: &Target) -> Result<Channel, String> {
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME);
     // Bounds the HTTP/2 handshake too, which `connect_timeout` does not.
     match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await {
         Ok(Ok(channel)) => Ok(channel),

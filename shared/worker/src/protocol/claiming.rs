@@ -193,24 +193,25 @@ impl Actor {
             self.outbox.push(&key, outcome::released(why));
             return;
         }
-        self.outbox.push(&key, News::Accepted(Accepted {}));
+        let accepted = self.outbox.push(&key, News::Accepted(Accepted {}));
         if let Some(reason) = self.leases.take_early_cancel(&key) {
             self.leases.add_ended(key.clone());
-            self.outbox.push(&key, outcome::cancelled(&reason));
+            self.outbox
+                .push_instead(accepted, &key, outcome::cancelled(&reason));
             return;
         }
         let task_type = lease.task_type.clone();
         match self.launcher.launch(&key, lease) {
             Some(code) => {
                 self.credit.started();
-                self.leases.add_running(key, code);
+                self.leases.add_running(key, code, accepted);
             }
             None => {
                 tracing::error!(lease = %key, task_type, "leased a task of a type that is not registered");
                 let message = format!("this worker has no code for task type `{task_type}`");
                 let error = TaskError::new("UNKNOWN_TASK_TYPE", message).non_retryable();
                 self.leases.add_ended(key.clone());
-                self.outbox.push(&key, outcome::failed(&error));
+                self.outbox.push_instead(accepted, &key, outcome::failed(&error));
             }
         }
     }

@@ -9,6 +9,8 @@ use tasklease_proto::v1::{LeaseRef, report::News};
 
 use crate::{lease_key::LeaseKey, outcome::Told, run_code::RunningCode};
 
+use super::outbox::EntryId;
+
 /// How many cancel requests for unknown leases are remembered. A request can overtake its lease,
 /// because they travel on different streams.
 const MAX_EARLY_CANCELS: usize = 1_024;
@@ -18,6 +20,19 @@ struct Lease {
     /// `None` once the run has ended here.
     code: Option<RunningCode>,
     told: Told,
+    /// The report that accepts the lease, if it is the only one so far.
+    accepted: Option<EntryId>,
+}
+
+/// A run that has ended here.
+#[derive(Debug)]
+pub(crate) struct EndedRun {
+    pub(crate) code: RunningCode,
+    /// What it left and nobody has fetched.
+    pub(crate) news: Vec<News>,
+    pub(crate) told: Told,
+    /// The report that accepts the lease, if nothing of the run comes between it and the outcome.
+    pub(crate) accepted: Option<EntryId>,
 }
 
 /// What a cancel request met.
@@ -46,14 +61,15 @@ impl Leases {
         self.held.contains_key(key)
     }
 
-    /// Adds a lease whose code runs.
-    pub(crate) fn add_running(&mut self, key: LeaseKey, code: RunningCode) {
+    /// Adds a lease whose code runs; `accepted` is the report that says so.
+    pub(crate) fn add_running(&mut self, key: LeaseKey, code: RunningCode, accepted: EntryId) {
         self.running += 1;
         self.held.insert(
             key,
             Lease {
                 code: Some(code),
                 told: Told::Nothing,
+                accepted: Some(accepted),
             },
         );
     }
@@ -77,20 +93,29 @@ impl Leases {
     }
 
     /// The news that the code of a lease has left.
-    pub(crate) fn fetch_news(&self, key: &LeaseKey) -> Vec<News> {
-        let code = self.held.get(key).and_then(|lease| lease.code.as_ref());
-        code.map(|code| code.mailbox.fetch()).unwrap_or_default()
+    pub(crate) fn fetch_news(&mut self, key: &LeaseKey) -> Vec<News> {
+        let Some(lease) = self.held.get_mut(key) else {
+            return Vec::new();
+        };
+        let news = lease.code.as_ref().map(|code| code.mailbox.fetch());
+        lease.accepted = lease.accepted.filter(|_| news.as_ref().is_none_or(Vec::is_empty));
+        news.unwrap_or_default()
     }
 
     /// The run has ended here: takes its code away, with the last news and what it was told.
     /// `None` if it had ended before or is not held.
-    pub(crate) fn end(&mut self, key: &LeaseKey) -> Option<(RunningCode, Vec<News>, Told)> {
+    pub(crate) fn end(&mut self, key: &LeaseKey) -> Option<EndedRun> {
         let lease = self.held.get_mut(key)?;
         let code = lease.code.take()?;
         self.running -= 1;
         self.grace_ends.remove(key);
         let news = code.mailbox.close();
-        Some((code, news, std::mem::take(&mut lease.told)))
+        Some(EndedRun {
+            accepted: lease.accepted.filter(|_| news.is_empty()),
+            told: std::mem::take(&mut lease.told),
+            code,
+            news,
+        })
     }
 
     /// The outcome is durable, or the lease is lost: forgets it, and hands back code that still
@@ -179,8 +204,13 @@ impl Leases {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use super::*;
-    use crate::{news::Mailbox, stop::StopSignal};
+    use tasklease_proto::v1::{Accepted, Progress};
+
+    use super::{super::outbox::Outbox, *};
+    use crate::{
+        news::{Mailbox, NewsItem},
+        stop::StopSignal,
+    };
 
     fn key(name: &str) -> LeaseKey {
         LeaseKey::new(name, 1)
@@ -195,10 +225,35 @@ mod tests {
         }
     }
 
+    fn entry() -> EntryId {
+        Outbox::default().push(&key("any"), News::Accepted(Accepted {}))
+    }
+
+    #[tokio::test]
+    async fn an_outcome_can_take_the_place_of_the_acceptance_only_if_no_news_came_between() {
+        let mut leases = Leases::default();
+        let progress = || NewsItem::Progress(Progress::default());
+        for name in ["quiet", "fetched", "left"] {
+            let code = code(&key(name));
+            let mailbox = Arc::clone(&code.mailbox);
+            leases.add_running(key(name), code, entry());
+            if name != "quiet" {
+                mailbox.leave(progress());
+            }
+        }
+        assert_eq!(leases.fetch_news(&key("quiet")).len(), 0);
+        assert_eq!(leases.fetch_news(&key("fetched")).len(), 1);
+        let mut accepted = |name| leases.end(&key(name)).expect("runs").accepted.is_some();
+        assert_eq!(
+            ["quiet", "fetched", "left"].map(&mut accepted),
+            [true, false, false]
+        );
+    }
+
     #[tokio::test]
     async fn a_lease_is_held_until_its_outcome_is_durable() {
         let mut leases = Leases::default();
-        leases.add_running(key("a"), code(&key("a")));
+        leases.add_running(key("a"), code(&key("a")), entry());
         assert_eq!((leases.running(), leases.held().len()), (1, 1));
         assert!(leases.end(&key("a")).is_some() && leases.end(&key("a")).is_none());
         assert_eq!((leases.running(), leases.held().len()), (0, 1));
@@ -211,7 +266,7 @@ mod tests {
         let mut leases = Leases::default();
         let code = code(&key("a"));
         let stop = code.stop.clone();
-        leases.add_running(key("a"), code);
+        leases.add_running(key("a"), code, entry());
         let now = Instant::now();
         let (soon, late) = (now + Duration::from_secs(1), now + Duration::from_secs(9));
         assert_eq!(leases.cancel(&key("a"), "by hand", soon), Cancelled::Told);
@@ -221,9 +276,9 @@ mod tests {
             (leases.next_grace_end(), leases.grace_over(soon)),
             (Some(soon), vec![key("a")])
         );
-        let (_, _, told) = leases.end(&key("a")).expect("runs");
+        let ended = leases.end(&key("a")).expect("runs");
         assert_eq!(
-            told,
+            ended.told,
             Told::Cancel {
                 reason: "by hand".into()
             }
@@ -249,11 +304,12 @@ mod tests {
     async fn releasing_does_not_overrule_a_cancel_request() {
         let mut leases = Leases::default();
         for name in ["a", "b"] {
-            leases.add_running(key(name), code(&key(name)));
+            leases.add_running(key(name), code(&key(name)), entry());
         }
         leases.cancel(&key("a"), "by hand", Instant::now());
         leases.release_all("the worker is stopping");
-        assert!(matches!(leases.end(&key("a")), Some((_, _, Told::Cancel { .. }))));
-        assert!(matches!(leases.end(&key("b")), Some((_, _, Told::Release))));
+        let mut told = |name| leases.end(&key(name)).map(|ended| ended.told);
+        assert!(matches!(told("a"), Some(Told::Cancel { .. })));
+        assert!(matches!(told("b"), Some(Told::Release)));
     }
 }

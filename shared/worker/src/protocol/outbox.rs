@@ -26,6 +26,10 @@ pub(crate) enum Kind {
     Outcome,
 }
 
+/// Names a report that is, or was, in the outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct EntryId(u64);
+
 #[derive(Debug)]
 struct Entry {
     lease: LeaseKey,
@@ -47,22 +51,18 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn push(&mut self, lease: &LeaseKey, news: News) {
-        let kind = match &news {
-            News::Accepted(_) => Kind::Accepted,
-            News::Progress(_) | News::Log(_) => Kind::Event,
-            News::Succeeded(_) | News::Failed(_) | News::Cancelled(_) | News::Released(_) => Kind::Outcome,
-        };
+    pub(crate) fn push(&mut self, lease: &LeaseKey, news: News) -> EntryId {
+        let id = self.next_entry;
+        let kind = kind(&news);
         let report = Report {
             task_id: lease.task_id.to_string(),
             lease_token: lease.token,
             news: Some(news),
         };
-        // Room for the tag and the length before each report.
-        let bytes = report.encoded_len() + 6;
+        let bytes = bytes(&report);
         self.bytes += bytes;
         self.entries.insert(
-            self.next_entry,
+            id,
             Entry {
                 lease: lease.clone(),
                 kind,
@@ -71,6 +71,23 @@ impl Outbox {
             },
         );
         self.next_entry += 1;
+        EntryId(id)
+    }
+
+    /// Puts news in the place of a report of the same lease that has not left; if it has, the news stand at the end.
+    pub(crate) fn push_instead(&mut self, id: EntryId, lease: &LeaseKey, news: News) {
+        match self.entries.get_mut(&id.0) {
+            Some(entry) if id.0 >= self.unsent => {
+                entry.kind = kind(&news);
+                entry.report.news = Some(news);
+                self.bytes -= entry.bytes;
+                entry.bytes = bytes(&entry.report);
+                self.bytes += entry.bytes;
+            }
+            _ => {
+                self.push(lease, news);
+            }
+        }
     }
 
     /// The next batch, which leaves with this sequence; `None` if nothing waits.
@@ -147,6 +164,19 @@ impl Outbox {
     }
 }
 
+fn kind(news: &News) -> Kind {
+    match news {
+        News::Accepted(_) => Kind::Accepted,
+        News::Progress(_) | News::Log(_) => Kind::Event,
+        News::Succeeded(_) | News::Failed(_) | News::Cancelled(_) | News::Released(_) => Kind::Outcome,
+    }
+}
+
+/// Room on the wire, with the tag and the length before it.
+fn bytes(report: &Report) -> usize {
+    report.encoded_len() + 6
+}
+
 #[cfg(test)]
 mod tests {
     use tasklease_proto::v1::{Accepted, LogLine, LogReport, Released};
@@ -215,6 +245,25 @@ mod tests {
             "an answer from the old stream"
         );
         assert_eq!(outbox.acknowledge(200).len(), 2);
+    }
+
+    #[test]
+    fn news_take_the_place_of_a_report_that_has_not_left_and_of_no_other() {
+        let mut outbox = Outbox::default();
+        let sent = outbox.push(&lease("a"), News::Accepted(Accepted {}));
+        outbox.next_batch(1);
+        let waits = outbox.push(&lease("b"), News::Accepted(Accepted {}));
+        outbox.push(&lease("c"), News::Accepted(Accepted {}));
+        outbox.push_instead(sent, &lease("a"), outcome());
+        outbox.push_instead(waits, &lease("b"), outcome());
+        assert_eq!(names(outbox.next_batch(2)), ["b", "c", "a"]);
+        assert_eq!(outbox.acknowledge(1), [(lease("a"), Kind::Accepted)]);
+        let rest = [
+            (lease("b"), Kind::Outcome),
+            (lease("c"), Kind::Accepted),
+            (lease("a"), Kind::Outcome),
+        ];
+        assert_eq!((outbox.acknowledge(2).as_slice(), outbox.bytes()), (&rest[..], 0));
     }
 
     #[test]

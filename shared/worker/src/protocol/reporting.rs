@@ -10,7 +10,7 @@ use tasklease_proto::{
     convert::duration_from_wire,
     v1::{
         Acknowledgement, CancelNotice, Heartbeat, ReportBatch, ReportOpen, ReportProgressRequest,
-        ReportProgressResponse, report_progress_request, report_progress_response,
+        ReportProgressResponse, report::News, report_progress_request, report_progress_response,
     },
 };
 use tonic::Code;
@@ -28,7 +28,7 @@ use super::{
     event::Incoming,
     leases::Cancelled,
     line::{Role, Way},
-    outbox::Kind,
+    outbox::{EntryId, Kind},
     stream::StreamId,
 };
 
@@ -188,11 +188,29 @@ impl Actor {
     }
 
     pub(super) fn on_returned(&mut self, key: &LeaseKey, result: TaskResult<Bytes>) {
-        if let Some((_, news, told)) = self.leases.end(key) {
-            for news in news {
-                self.outbox.push(key, news);
+        if let Some(ended) = self.leases.end(key) {
+            let outcome = outcome::of_return(result, &ended.told);
+            self.push_end(key, ended.news, ended.accepted, outcome);
+        }
+    }
+
+    /// Reports how a run ended, after its last news. An outcome says that the lease was accepted: an acceptance that
+    /// has not left yet need not leave any more.
+    pub(super) fn push_end(
+        &mut self,
+        key: &LeaseKey,
+        news: Vec<News>,
+        accepted: Option<EntryId>,
+        outcome: News,
+    ) {
+        for news in news {
+            self.outbox.push(key, news);
+        }
+        match accepted {
+            Some(accepted) => self.outbox.push_instead(accepted, key, outcome),
+            None => {
+                self.outbox.push(key, outcome);
             }
-            self.outbox.push(key, outcome::of_return(result, &told));
         }
     }
 
@@ -200,16 +218,14 @@ impl Actor {
     pub(super) fn end_overdue_runs(&mut self, now: Instant) {
         for key in self.leases.grace_over(now) {
             tracing::warn!(lease = %key, "code did not stop within its grace, dropping it");
-            if let Some((code, news, told)) = self.leases.end(&key) {
-                code.abort.abort();
-                for news in news {
-                    self.outbox.push(&key, news);
-                }
-                let reason = match &told {
+            if let Some(ended) = self.leases.end(&key) {
+                ended.code.abort.abort();
+                let reason = match &ended.told {
                     Told::Cancel { reason } => reason,
                     Told::Nothing | Told::Release => "the code did not stop within its grace",
                 };
-                self.outbox.push(&key, outcome::cancelled(reason));
+                let outcome = outcome::cancelled(reason);
+                self.push_end(&key, ended.news, ended.accepted, outcome);
             }
         }
     }
