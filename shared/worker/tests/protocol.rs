@@ -264,8 +264,10 @@ async fn a_cancel_request_that_overtakes_its_lease_keeps_the_code_from_starting(
     claim.lease("t0", "echo", "{}");
     while !is_success(&reports.news_of("t0").await) {}
     claim.lease("t1", "wait", "{}");
-    reports.expect_accepted("t1").await;
-    assert!(matches!(reports.news_of("t1").await, News::Cancelled(_)));
+    assert!(
+        matches!(reports.news_of("t1").await, News::Cancelled(_)),
+        "an outcome says that the lease was accepted"
+    );
     assert!(told.try_recv().is_err(), "the code must not have started");
     stop(worker, &mut reports).await;
 }
@@ -437,8 +439,7 @@ async fn panics_bad_parameters_and_unknown_types_fail_the_run_with_their_kind() 
     let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(Panics));
     let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
     claim.lease("t1", "panics", r#"{"number":13}"#);
-    reports.expect_accepted("t1").await;
-    let News::Failed(failed) = reports.news_of("t1").await else {
+    let News::Failed(failed) = reports.outcome_of("t1").await else {
         panic!("expected failed")
     };
     let error = failed.error.expect("an error");
@@ -453,8 +454,7 @@ async fn panics_bad_parameters_and_unknown_types_fail_the_run_with_their_kind() 
     );
 
     claim.lease("t2", "panics", r#"{"number":"x"}"#);
-    reports.expect_accepted("t2").await;
-    let news = reports.news_of("t2").await;
+    let news = reports.outcome_of("t2").await;
     assert_eq!(error_type(&news), "INVALID_PARAMETERS");
     assert!(
         matches!(&news, News::Failed(f) if f.non_retryable
@@ -463,8 +463,11 @@ async fn panics_bad_parameters_and_unknown_types_fail_the_run_with_their_kind() 
     );
 
     claim.lease("t3", "no_such_type", "{}");
-    reports.expect_accepted("t3").await;
-    assert_eq!(error_type(&reports.news_of("t3").await), "UNKNOWN_TASK_TYPE");
+    assert_eq!(
+        error_type(&reports.news_of("t3").await),
+        "UNKNOWN_TASK_TYPE",
+        "an outcome says that the lease was accepted"
+    );
     stop(worker, &mut reports).await;
 }
 

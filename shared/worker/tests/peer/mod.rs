@@ -322,6 +322,14 @@ impl ReportStream {
         );
     }
 
+    /// How the task's run ends, which a report of its acceptance may precede.
+    pub(crate) async fn outcome_of(&mut self, task_id: &str) -> News {
+        match self.news_of(task_id).await {
+            News::Accepted(_) => self.news_of(task_id).await,
+            outcome => outcome,
+        }
+    }
+
     /// Answers the goodbye that comes next.
     pub(crate) async fn expect_goodbye(&mut self) {
         loop {
