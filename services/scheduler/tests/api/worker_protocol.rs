@@ -11,6 +11,35 @@ use crate::{
     scheduler::Scheduler,
 };
 
+/// Keys out of order and a whole number with a fraction: what a parser would change.
+const PAYLOAD: &str = r#"{ "z": 1, "a": [1.0] }"#;
+
+/// A task with all that its worker hears of.
+fn detailed_spec() -> v1::TaskSpec {
+    v1::TaskSpec {
+        input: Some(v1::task_spec::Input::PayloadJson(PAYLOAD.into())),
+        max_attempts: 4,
+        run_timeout: crate::calls::seconds(9),
+        traceparent: "00-trace".into(),
+        ..spec()
+    }
+}
+
+/// The first lease of a task of [`detailed_spec`].
+fn detailed_lease(id: &str) -> v1::LeasedTask {
+    v1::LeasedTask {
+        task_id: id.to_owned(),
+        lease_token: 1,
+        task_type: "t".into(),
+        queue: "default".into(),
+        payload_json: PAYLOAD.into(),
+        attempt: 1,
+        max_attempts: 4,
+        run_timeout: crate::calls::seconds(9),
+        traceparent: "00-trace".into(),
+    }
+}
+
 #[tokio::test]
 async fn a_session_says_its_times_and_a_lease_all_that_the_code_needs() {
     let scheduler = Scheduler::start_with(&["--lease", "30"]).await;
@@ -23,32 +52,10 @@ async fn a_session_says_its_times_and_a_lease_all_that_the_code_needs() {
         session.accept_timeout,
     ];
     assert_eq!(times.map(|time| time.unwrap().seconds), [10, 30, 10]);
-    let payload = r#"{ "z": 1, "a": [1.0] }"#;
-    let spec = v1::TaskSpec {
-        input: Some(v1::task_spec::Input::PayloadJson(payload.into())),
-        max_attempts: 4,
-        run_timeout: crate::calls::seconds(9),
-        traceparent: "00-trace".into(),
-        ..spec()
-    };
-    let id = submit(&scheduler, spec).await.id;
+    let id = submit(&scheduler, detailed_spec()).await.id;
     claim.credit(1).await;
     let task = claim.leases(1).await.remove(0);
-    assert_eq!(
-        task,
-        v1::LeasedTask {
-            task_id: id,
-            lease_token: 1,
-            task_type: "t".into(),
-            queue: "default".into(),
-            payload_json: payload.into(),
-            attempt: 1,
-            max_attempts: 4,
-            run_timeout: crate::calls::seconds(9),
-            traceparent: "00-trace".into(),
-        },
-        "the payload travels to the byte"
-    );
+    assert_eq!(task, detailed_lease(&id), "the payload travels to the byte");
     scheduler.end().await;
 }
 
@@ -87,30 +94,9 @@ async fn a_task_that_need_not_wait_is_leased_as_it_is_stored() {
     worker.claim.credit(3).await;
     assert_eq!(worker.claim.leases(1).await[0].task_id, waited);
     // That claim found fewer tasks than it could have taken: the lane is empty from here on.
-    let payload = r#"{ "z": 1, "a": [1.0] }"#;
-    let spec = v1::TaskSpec {
-        input: Some(v1::task_spec::Input::PayloadJson(payload.into())),
-        max_attempts: 4,
-        run_timeout: crate::calls::seconds(9),
-        traceparent: "00-trace".into(),
-        ..spec()
-    };
-    let id = submit(&scheduler, spec).await.id;
+    let id = submit(&scheduler, detailed_spec()).await.id;
     let leased = worker.claim.leases(1).await.remove(0);
-    assert_eq!(
-        leased,
-        v1::LeasedTask {
-            task_id: id.clone(),
-            lease_token: 1,
-            task_type: "t".into(),
-            queue: "default".into(),
-            payload_json: payload.into(),
-            attempt: 1,
-            max_attempts: 4,
-            run_timeout: crate::calls::seconds(9),
-            traceparent: "00-trace".into(),
-        },
-    );
+    assert_eq!(leased, detailed_lease(&id),);
     let running = get(&scheduler, &id).await.task.unwrap();
     assert_eq!(running.state(), TaskState::Running);
     assert_eq!(running.start_time, running.create_time, "one commit");
