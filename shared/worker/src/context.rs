@@ -56,7 +56,8 @@ pub struct Context {
 }
 
 struct Run {
-    lease: LeaseFacts,
+    /// What the scheduler said about it; its payload has gone to the code.
+    lease: LeasedTask,
     stop: StopSignal,
     mailbox: Arc<Mailbox>,
     /// Weak, so that a forgotten clone of the context does not hold the slot.
@@ -64,34 +65,9 @@ struct Run {
     runtime: Handle,
 }
 
-/// What the scheduler said about the run.
-pub(crate) struct LeaseFacts {
-    task_id: String,
-    lease_token: u64,
-    task_type: String,
-    queue: String,
-    attempt: u32,
-    max_attempts: u32,
-    traceparent: String,
-}
-
-impl LeaseFacts {
-    pub(crate) fn new(lease: &LeasedTask) -> Self {
-        Self {
-            task_id: lease.task_id.clone(),
-            lease_token: u64::try_from(lease.lease_token).unwrap_or(0),
-            task_type: lease.task_type.clone(),
-            queue: lease.queue.clone(),
-            attempt: u32::try_from(lease.attempt).unwrap_or(0),
-            max_attempts: u32::try_from(lease.max_attempts).unwrap_or(0),
-            traceparent: lease.traceparent.clone(),
-        }
-    }
-}
-
 impl Context {
     pub(crate) fn new(
-        lease: LeaseFacts,
+        lease: LeasedTask,
         stop: StopSignal,
         mailbox: Arc<Mailbox>,
         slot: &Arc<Slot>,
@@ -118,7 +94,7 @@ impl Context {
     /// Hand it to systems that the code changes: one that refuses tokens lower than the highest it
     /// saw cannot be changed by a run that was given up for dead.
     pub fn lease_token(&self) -> u64 {
-        self.run.lease.lease_token
+        u64::try_from(self.run.lease.lease_token).unwrap_or(0)
     }
 
     /// The task's type.
@@ -133,12 +109,12 @@ impl Context {
 
     /// The number of this run, from 1.
     pub fn attempt(&self) -> u32 {
-        self.run.lease.attempt
+        u32::try_from(self.run.lease.attempt).unwrap_or(0)
     }
 
     /// The number of the last run that the task may have.
     pub fn max_attempts(&self) -> u32 {
-        self.run.lease.max_attempts
+        u32::try_from(self.run.lease.max_attempts).unwrap_or(0)
     }
 
     /// The W3C `traceparent` of the submitter, if it sent one.

@@ -8,10 +8,11 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::Bytes;
 use tasklease_proto::v1::{LogLine, LogReport, Progress, ProgressReport, report};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::{lease_key::LeaseKey, protocol::Event};
+use crate::{lease_key::LeaseKey, protocol::Event, task::TaskResult};
 
 /// How many progress reports of one run wait before the latest replaces the one before it.
 const MAX_PROGRESS: usize = 32;
@@ -131,10 +132,24 @@ impl Mailbox {
                 buffer.push(item);
                 buffer.reader = Reader::Told;
                 drop(buffer);
-                // Without a protocol to tell, the process is about to end.
-                let _ = self.events.send(Event::News(self.key.clone()));
+                self.tell(Event::News(self.key.clone()));
             }
         }
+    }
+
+    /// Whose news these are.
+    pub(crate) fn key(&self) -> &LeaseKey {
+        &self.key
+    }
+
+    /// Tells the protocol that the code has returned.
+    pub(crate) fn say_returned(&self, result: TaskResult<Bytes>) {
+        self.tell(Event::Returned(self.key.clone(), result));
+    }
+
+    fn tell(&self, event: Event) {
+        // Without a protocol to tell, the process is about to end.
+        let _ = self.events.send(event);
     }
 
     /// Fetches what waits.

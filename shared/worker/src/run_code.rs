@@ -7,7 +7,7 @@ use tasklease_proto::v1::LeasedTask;
 use tokio::{runtime::Handle, sync::mpsc::UnboundedSender, task::AbortHandle};
 
 use crate::{
-    context::{Context, LeaseFacts},
+    context::Context,
     lease_key::LeaseKey,
     news::Mailbox,
     panic_capture,
@@ -49,36 +49,36 @@ impl Launcher {
         self.registry.names().map(str::to_owned).collect()
     }
 
-    /// Starts the code of a lease; `None` if its type is not registered.
-    pub(crate) fn launch(&self, key: &LeaseKey, lease: LeasedTask) -> Option<RunningCode> {
-        let code = self.registry.find(&lease.task_type)?;
+    /// Starts the code of a lease, which comes back if its type is not registered.
+    pub(crate) fn launch(&self, key: &LeaseKey, mut lease: LeasedTask) -> Result<RunningCode, LeasedTask> {
+        let Some(code) = self.registry.find(&lease.task_type) else {
+            return Err(lease);
+        };
+        let payload = std::mem::take(&mut lease.payload_json);
         let stop = StopSignal::default();
         let mailbox = Arc::new(Mailbox::new(key.clone(), self.events.clone()));
         let slot = Arc::new(Slot::new(self.events.clone()));
-        let facts = LeaseFacts::new(&lease);
         let ctx = Context::new(
-            facts,
+            lease,
             stop.clone(),
             Arc::clone(&mailbox),
             &slot,
             self.runtime.clone(),
         );
         let end = Return {
-            key: key.clone(),
-            events: self.events.clone(),
+            mailbox: Arc::clone(&mailbox),
             result: None,
         };
-        let run = run(code, lease.payload_json, ctx, slot, end);
+        let run = run(code, payload, ctx, slot, end);
         let abort = self.runtime.spawn(run).abort_handle();
-        Some(RunningCode { stop, mailbox, abort })
+        Ok(RunningCode { stop, mailbox, abort })
     }
 }
 
 /// Tells the protocol that code has returned, whatever way it went: also if it was dropped, or if
 /// its future panicked while being torn down.
 struct Return {
-    key: LeaseKey,
-    events: UnboundedSender<Event>,
+    mailbox: Arc<Mailbox>,
     result: Option<TaskResult<Bytes>>,
 }
 
@@ -90,14 +90,13 @@ impl Drop for Return {
                 "the code ended without a result, perhaps by a panic while it was torn down",
             ))
         });
-        // Without a protocol to tell, the process is about to end.
-        let _ = self.events.send(Event::Returned(self.key.clone(), result));
+        self.mailbox.say_returned(result);
     }
 }
 
 async fn run(code: Arc<dyn Code>, payload: Bytes, ctx: Context, slot: Arc<Slot>, mut end: Return) {
     let result = panic_capture::catch_async(code.run(payload, &ctx)).await;
-    let (key, task_type) = (&end.key, ctx.task_type());
+    let (key, task_type) = (end.mailbox.key(), ctx.task_type());
     match &result {
         Ok(_) => tracing::debug!(lease = %key, task_type, "code returned"),
         Err(error) if error.is_cancelled() => tracing::info!(lease = %key, task_type, "code stopped"),

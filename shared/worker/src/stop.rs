@@ -2,31 +2,60 @@
 
 use std::sync::{Arc, OnceLock};
 
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 /// Raised once; code sees it through its context.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct StopSignal {
-    token: CancellationToken,
-    reason: Arc<OnceLock<String>>,
+pub(crate) struct StopSignal(Arc<Signal>);
+
+#[derive(Debug, Default)]
+struct Signal {
+    /// Set once the signal is raised.
+    reason: OnceLock<String>,
+    raised: Notify,
 }
 
 impl StopSignal {
     /// Raises the signal; the first reason stays.
     pub(crate) fn raise(&self, reason: &str) {
-        self.reason.get_or_init(|| reason.to_owned());
-        self.token.cancel();
+        if self.0.reason.set(reason.to_owned()).is_ok() {
+            self.0.raised.notify_waiters();
+        }
     }
 
     pub(crate) fn is_raised(&self) -> bool {
-        self.token.is_cancelled()
+        self.0.reason.get().is_some()
     }
 
     pub(crate) async fn raised(&self) {
-        self.token.cancelled().await;
+        // Made before the look: from here on it hears of every raise.
+        let raised = self.0.raised.notified();
+        if !self.is_raised() {
+            raised.await;
+        }
     }
 
     pub(crate) fn reason(&self) -> Option<&str> {
-        self.reason.get().map(String::as_str)
+        self.0.reason.get().map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn everybody_hears_of_the_signal_whenever_they_began_to_listen() {
+        let signal = StopSignal::default();
+        let (mut one, mut two) = (Box::pin(signal.raised()), Box::pin(signal.raised()));
+        assert!((&mut one).now_or_never().is_none() && !signal.is_raised());
+        signal.raise("by hand");
+        signal.raise("again");
+        assert!((&mut one).now_or_never().is_some(), "polled before");
+        assert!((&mut two).now_or_never().is_some(), "made before");
+        assert!(signal.raised().now_or_never().is_some(), "made after");
+        assert_eq!(signal.reason(), Some("by hand"));
     }
 }

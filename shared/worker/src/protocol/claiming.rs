@@ -200,13 +200,13 @@ impl Actor {
                 .push_instead(accepted, &key, outcome::cancelled(&reason));
             return;
         }
-        let task_type = lease.task_type.clone();
         match self.launcher.launch(&key, lease) {
-            Some(code) => {
+            Ok(code) => {
                 self.credit.started();
                 self.leases.add_running(key, code, accepted);
             }
-            None => {
+            Err(lease) => {
+                let task_type = lease.task_type;
                 tracing::error!(lease = %key, task_type, "leased a task of a type that is not registered");
                 let message = format!("this worker has no code for task type `{task_type}`");
                 let error = TaskError::new("UNKNOWN_TASK_TYPE", message).non_retryable();

@@ -108,7 +108,9 @@ impl Leases {
         let lease = self.held.get_mut(key)?;
         let code = lease.code.take()?;
         self.running -= 1;
-        self.grace_ends.remove(key);
+        if matches!(lease.told, Told::Cancel { .. }) {
+            self.grace_ends.remove(key);
+        }
         let news = code.mailbox.close();
         Some(EndedRun {
             accepted: lease.accepted.filter(|_| news.is_empty()),

@@ -3,9 +3,11 @@
 //! Reports leave in the order they came, in batches, and stay here until the batch they left with
 //! is acknowledged. When the stream breaks, all of them leave again, in the same order.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{HashSet, VecDeque},
+    ops::Range,
+};
 
-use prost::Message as _;
 use tasklease_proto::v1::{Report, report::News};
 
 use crate::lease_key::LeaseKey;
@@ -33,56 +35,67 @@ pub(crate) struct EntryId(u64);
 #[derive(Debug)]
 struct Entry {
     lease: LeaseKey,
-    kind: Kind,
-    report: Report,
+    news: News,
     bytes: usize,
+}
+
+impl Entry {
+    fn new(lease: &LeaseKey, news: News) -> Self {
+        Self {
+            bytes: bytes(lease, &news),
+            lease: lease.clone(),
+            news,
+        }
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            task_id: self.lease.task_id.to_string(),
+            lease_token: self.lease.token,
+            news: Some(self.news.clone()),
+        }
+    }
+}
+
+/// A batch that has left on the current stream.
+#[derive(Debug)]
+struct Batch {
+    sequence: u64,
+    entries: Range<u64>,
 }
 
 /// The reports under way or waiting, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    entries: BTreeMap<u64, Entry>,
-    next_entry: u64,
+    /// Those from `first` on; `None` where one is gone before an older one.
+    entries: VecDeque<Option<Entry>>,
+    first: u64,
     /// The first entry that has not left on the current stream.
     unsent: u64,
-    /// Which entries left with which sequence.
-    under_way: HashMap<u64, Vec<u64>>,
+    under_way: Vec<Batch>,
+    /// How many entries there are.
+    len: usize,
     bytes: usize,
 }
 
 impl Outbox {
     pub(crate) fn push(&mut self, lease: &LeaseKey, news: News) -> EntryId {
-        let id = self.next_entry;
-        let kind = kind(&news);
-        let report = Report {
-            task_id: lease.task_id.to_string(),
-            lease_token: lease.token,
-            news: Some(news),
-        };
-        let bytes = bytes(&report);
-        self.bytes += bytes;
-        self.entries.insert(
-            id,
-            Entry {
-                lease: lease.clone(),
-                kind,
-                report,
-                bytes,
-            },
-        );
-        self.next_entry += 1;
+        let id = self.end();
+        let entry = Entry::new(lease, news);
+        self.len += 1;
+        self.bytes += entry.bytes;
+        self.entries.push_back(Some(entry));
         EntryId(id)
     }
 
     /// Puts news in the place of a report of the same lease that has not left; if it has, the news stand at the end.
     pub(crate) fn push_instead(&mut self, id: EntryId, lease: &LeaseKey, news: News) {
-        match self.entries.get_mut(&id.0) {
-            Some(entry) if id.0 >= self.unsent => {
-                entry.kind = kind(&news);
-                entry.report.news = Some(news);
-                self.bytes -= entry.bytes;
-                entry.bytes = bytes(&entry.report);
-                self.bytes += entry.bytes;
+        let waits = id.0 >= self.unsent;
+        let index = self.index(id.0);
+        match self.entries.get_mut(index) {
+            Some(Some(entry)) if waits => {
+                let before = std::mem::replace(entry, Entry::new(lease, news)).bytes;
+                self.bytes = self.bytes - before + entry.bytes;
             }
             _ => {
                 self.push(lease, news);
@@ -92,18 +105,26 @@ impl Outbox {
 
     /// The next batch, which leaves with this sequence; `None` if nothing waits.
     pub(crate) fn next_batch(&mut self, sequence: u64) -> Option<Vec<Report>> {
-        let (mut reports, mut ids, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for (id, entry) in self.entries.range(self.unsent..) {
-            let full = reports.len() >= MAX_REPORTS || bytes + entry.bytes > MAX_BYTES;
-            if full && !reports.is_empty() {
-                break;
+        let (mut reports, mut bytes) = (Vec::new(), 0);
+        let from = self.unsent;
+        for entry in self.entries.range(self.index(from)..) {
+            if let Some(entry) = entry {
+                let full = reports.len() >= MAX_REPORTS || bytes + entry.bytes > MAX_BYTES;
+                if full && !reports.is_empty() {
+                    break;
+                }
+                bytes += entry.bytes;
+                reports.push(entry.report());
             }
-            bytes += entry.bytes;
-            reports.push(entry.report.clone());
-            ids.push(*id);
+            self.unsent += 1;
         }
-        self.unsent = ids.last()? + 1;
-        self.under_way.insert(sequence, ids);
+        if reports.is_empty() {
+            return None;
+        }
+        self.under_way.push(Batch {
+            sequence,
+            entries: from..self.unsent,
+        });
         Some(reports)
     }
 
@@ -114,43 +135,57 @@ impl Outbox {
 
     /// A batch is durable: forgets its reports and says what they were.
     pub(crate) fn acknowledge(&mut self, sequence: u64) -> Vec<(LeaseKey, Kind)> {
-        let ids = self.under_way.remove(&sequence).unwrap_or_default();
-        let gone = ids.iter().filter_map(|id| self.entries.remove(id));
-        let gone: Vec<_> = gone.map(|entry| (entry.lease, entry.kind, entry.bytes)).collect();
-        self.bytes -= gone.iter().map(|(_, _, bytes)| bytes).sum::<usize>();
-        gone.into_iter().map(|(lease, kind, _)| (lease, kind)).collect()
+        let batch = self.under_way.iter().position(|batch| batch.sequence == sequence);
+        let Some(batch) = batch.map(|index| self.under_way.swap_remove(index)) else {
+            return Vec::new();
+        };
+        let (from, until) = (self.index(batch.entries.start), self.index(batch.entries.end));
+        let gone = self.entries.range_mut(from..until).filter_map(Option::take);
+        let mut freed = 0;
+        let gone: Vec<_> = gone
+            .map(|entry| {
+                freed += entry.bytes;
+                (entry.lease, kind(&entry.news))
+            })
+            .collect();
+        self.bytes -= freed;
+        self.len -= gone.len();
+        self.drop_gone();
+        gone
     }
 
     /// A new stream: everything leaves again.
     pub(crate) fn resend_all(&mut self) {
         self.under_way.clear();
-        self.unsent = 0;
+        self.unsent = self.first;
     }
 
     /// Drops the reports of leases that are lost.
     pub(crate) fn forget(&mut self, leases: &HashSet<LeaseKey>) {
-        let mut freed = 0;
-        self.entries.retain(|_, entry| {
-            let keep = !leases.contains(&entry.lease);
-            freed += if keep { 0 } else { entry.bytes };
-            keep
-        });
-        self.bytes -= freed;
+        for slot in &mut self.entries {
+            if let Some(entry) = slot.take_if(|entry| leases.contains(&entry.lease)) {
+                self.bytes -= entry.bytes;
+                self.len -= 1;
+            }
+        }
+        self.drop_gone();
     }
 
     /// Drops everything.
     pub(crate) fn clear(&mut self) {
+        self.first = self.end();
         self.entries.clear();
         self.under_way.clear();
-        self.bytes = 0;
+        self.unsent = self.first;
+        (self.len, self.bytes) = (0, 0);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len == 0
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.len
     }
 
     /// Bytes of all reports here.
@@ -160,7 +195,26 @@ impl Outbox {
 
     /// True if something waits to leave.
     pub(crate) fn has_unsent(&self) -> bool {
-        self.entries.range(self.unsent..).next().is_some()
+        self.entries.range(self.index(self.unsent)..).any(Option::is_some)
+    }
+
+    /// The id that the next entry gets.
+    fn end(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    /// Where an entry lies, or, if it is older than all that are here, where the oldest of them lies.
+    fn index(&self, id: u64) -> usize {
+        usize::try_from(id.saturating_sub(self.first)).unwrap_or(usize::MAX)
+    }
+
+    /// Lets `first` be an entry that is there.
+    fn drop_gone(&mut self) {
+        while let Some(None) = self.entries.front() {
+            self.entries.pop_front();
+            self.first += 1;
+        }
+        self.unsent = self.unsent.max(self.first);
     }
 }
 
@@ -172,9 +226,9 @@ fn kind(news: &News) -> Kind {
     }
 }
 
-/// Room on the wire, with the tag and the length before it.
-fn bytes(report: &Report) -> usize {
-    report.encoded_len() + 6
+/// Room on the wire, at most: the news, the lease, and the tags and lengths before them.
+fn bytes(lease: &LeaseKey, news: &News) -> usize {
+    news.encoded_len() + lease.task_id.len() + 20
 }
 
 #[cfg(test)]

@@ -162,7 +162,10 @@ impl Actor {
             }
             // Refused even so: the scheduler takes the lease back when it is not held any more.
             _ => {
-                self.refused_once.remove(key);
+                // Nearly always empty, and asked for every run.
+                if !self.refused_once.is_empty() {
+                    self.refused_once.remove(key);
+                }
                 self.leases.remove(key);
             }
         }
