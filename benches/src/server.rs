@@ -7,8 +7,12 @@ use tokio_postgres::{Client, NoTls};
 use crate::cpu;
 
 /// Settings that an installation of this load would have: a checkpoint in the middle of one phase and not of another
-/// would compare checkpoints.
-const SETTINGS: [(&str, &str); 2] = [("max_wal_size", "8GB"), ("checkpoint_timeout", "30min")];
+/// would compare checkpoints, and Postgres' own default for its cache is made to start anywhere, not to work.
+const SETTINGS: [(&str, &str); 3] = [
+    ("max_wal_size", "8GB"),
+    ("checkpoint_timeout", "30min"),
+    ("shared_buffers", "2GB"),
+];
 
 /// The database that is always there.
 const MAINTENANCE: &str = "postgres";

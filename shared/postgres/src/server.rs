@@ -58,7 +58,6 @@ impl Server {
             .args(["-c", &format!("unix_socket_directories={}", sockets.display())])
             .args(["-c", "unix_socket_permissions=0700"])
             .args(["-c", "max_connections=100"])
-            .args(["-c", "shared_buffers=128MB"])
             .args(["-c", "logging_collector=off"])
             .args(["-c", "log_destination=stderr"]);
         if durability == Durability::Off {
