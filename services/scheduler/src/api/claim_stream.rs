@@ -15,7 +15,7 @@ use super::{Api, Lifetime, attached::Attached, report::lease_key};
 use crate::{
     domain::{
         error::{Error, Violation},
-        ids::SessionId,
+        ids::{LaneId, SessionId},
         limits,
         name::{QueueName, TaskType, check_labels, check_text},
         session::WorkerProfile,
@@ -252,6 +252,7 @@ async fn send(sender: &Sender, message: ToWorker) -> Result<(), WorkerGone> {
 async fn send_leases(engine: &Engine, sender: &Sender, pushed: ClaimPush) -> Result<(), WorkerGone> {
     let mut tasks = Vec::with_capacity(pushed.len());
     let mut bytes = 0;
+    let mut names = LaneNames::new(engine);
     for claimed in pushed {
         if bytes > MESSAGE_BYTES {
             let tasks = std::mem::take(&mut tasks);
@@ -259,7 +260,7 @@ async fn send_leases(engine: &Engine, sender: &Sender, pushed: ClaimPush) -> Res
             bytes = 0;
         }
         bytes += claimed.payload.len();
-        tasks.push(leased_task(engine, claimed));
+        tasks.push(leased_task(&mut names, claimed));
     }
     if tasks.is_empty() {
         return Ok(());
@@ -267,18 +268,47 @@ async fn send_leases(engine: &Engine, sender: &Sender, pushed: ClaimPush) -> Res
     send(sender, ToWorker::Leases(v1::LeaseBatch { tasks })).await
 }
 
-fn leased_task(engine: &Engine, claimed: ClaimedTask) -> v1::LeasedTask {
+/// Looks up the names of lanes, of which one push has few, one after the other.
+struct LaneNames<'a> {
+    engine: &'a Engine,
+    last: Option<LaneId>,
+    queue: String,
+    task_type: String,
+}
+
+impl<'a> LaneNames<'a> {
+    fn new(engine: &'a Engine) -> Self {
+        Self {
+            engine,
+            last: None,
+            queue: String::new(),
+            task_type: String::new(),
+        }
+    }
+
+    /// The queue and the task type of a lane.
+    fn of(&mut self, lane: LaneId) -> (String, String) {
+        if self.last != Some(lane) {
+            self.last = Some(lane);
+            // A lane that a session takes from was looked up when the session opened.
+            (self.queue, self.task_type) = self
+                .engine
+                .lane_name(lane)
+                .map(|(queue, task_type)| (queue.to_string(), task_type.to_string()))
+                .unwrap_or_default();
+        }
+        (self.queue.clone(), self.task_type.clone())
+    }
+}
+
+fn leased_task(names: &mut LaneNames<'_>, claimed: ClaimedTask) -> v1::LeasedTask {
     let ClaimedTask {
         lease,
         payload,
         traceparent,
         ..
     } = claimed;
-    // A lane that a session takes from was looked up when the session opened.
-    let (queue, task_type) = engine
-        .lane_name(lease.lane)
-        .map(|(queue, task_type)| (queue.to_string(), task_type.to_string()))
-        .unwrap_or_default();
+    let (queue, task_type) = names.of(lease.lane);
     v1::LeasedTask {
         task_id: lease.key.task.to_string(),
         lease_token: i64::from(lease.key.no.0),

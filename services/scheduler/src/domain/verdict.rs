@@ -1,9 +1,9 @@
 //! What becomes of a task when a run of it ends.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    ids::LeaseKey,
+    ids::{LaneId, LeaseKey},
     lease::Lease,
     limits,
     outcome::Outcome,
@@ -18,12 +18,14 @@ use super::{
 pub struct Verdict {
     /// Which lease ends.
     pub key: LeaseKey,
+    /// The lane of its task.
+    pub lane: LaneId,
     /// The number its run bears.
     pub attempt: i16,
     /// When it was leased, microseconds since 1970.
     pub started_us: i64,
     /// The worker's name.
-    pub worker: String,
+    pub worker: Arc<str>,
     /// How it ends.
     pub end: End,
 }
@@ -68,7 +70,13 @@ impl End {
 
 /// Decides about a run whose worker reported its end. `timed_out` says that the scheduler had asked
 /// it to stop because its time was up; `jitter` is a random number of 0 to 1.
-pub fn reported(lease: &Lease, worker: &str, ending: Ending, timed_out: TimedOut, jitter: f64) -> Verdict {
+pub fn reported(
+    lease: &Lease,
+    worker: impl Into<Arc<str>>,
+    ending: Ending,
+    timed_out: TimedOut,
+    jitter: f64,
+) -> Verdict {
     let end = match ending {
         Ending::Succeeded { result } => End::Succeeded { result },
         Ending::Released { message } => again_uncounted(lease, TaskError::new("RELEASED", message)),
@@ -104,7 +112,7 @@ pub enum TimedOut {
 }
 
 /// Decides about a run that did not stop within the grace period after its time was up.
-pub fn overdue(lease: &Lease, worker: &str, jitter: f64) -> Verdict {
+pub fn overdue(lease: &Lease, worker: impl Into<Arc<str>>, jitter: f64) -> Verdict {
     verdict(
         lease,
         worker,
@@ -113,7 +121,7 @@ pub fn overdue(lease: &Lease, worker: &str, jitter: f64) -> Verdict {
 }
 
 /// Decides about a lease that its session never accepted, or gave back without running it.
-pub fn not_accepted(lease: &Lease, worker: &str) -> Verdict {
+pub fn not_accepted(lease: &Lease, worker: impl Into<Arc<str>>) -> Verdict {
     let error = TaskError::new("NOT_ACCEPTED", "the worker did not accept the task in time");
     verdict(lease, worker, again_uncounted(lease, error))
 }
@@ -121,7 +129,7 @@ pub fn not_accepted(lease: &Lease, worker: &str) -> Verdict {
 /// Decides about a run whose worker died; `losses` is how often that happened to its task before.
 ///
 /// A task that was in the hands of [`limits::LOSSES`] dying workers is quarantined: it may be what kills them.
-pub fn lost(lease: &Lease, worker: &str, losses: i32) -> Verdict {
+pub fn lost(lease: &Lease, worker: impl Into<Arc<str>>, losses: i32) -> Verdict {
     let end = if losses + 1 >= limits::LOSSES {
         let message = format!("{} workers died with this task in hand", losses + 1);
         End::Final {
@@ -135,12 +143,13 @@ pub fn lost(lease: &Lease, worker: &str, losses: i32) -> Verdict {
     verdict(lease, worker, end)
 }
 
-fn verdict(lease: &Lease, worker: &str, end: End) -> Verdict {
+fn verdict(lease: &Lease, worker: impl Into<Arc<str>>, end: End) -> Verdict {
     Verdict {
         key: lease.key,
+        lane: lease.lane,
         attempt: lease.attempt,
         started_us: lease.started_us,
-        worker: worker.to_owned(),
+        worker: worker.into(),
         end,
     }
 }

@@ -18,16 +18,16 @@ pub(super) async fn run_once(engine: &Engine, now: Instant) -> Result<(), Error>
     {
         let (ended, verdict) = match overdue {
             Overdue::NotAccepted(ended) => {
-                let verdict = verdict::not_accepted(&ended.lease, &ended.worker);
+                let verdict = verdict::not_accepted(&ended.lease, ended.worker.clone());
                 (ended, verdict)
             }
             Overdue::TimedOut(ended) => {
-                let verdict = verdict::overdue(&ended.lease, &ended.worker, rand::random());
+                let verdict = verdict::overdue(&ended.lease, ended.worker.clone(), rand::random());
                 (ended, verdict)
             }
         };
         tracing::info!(%session, lease = %ended.lease.key, outcome = ?verdict.end.outcome(), "took a lease back");
-        verdicts.push((verdict, ended.lease.lane));
+        verdicts.push(verdict);
         emptied.extend(ended.emptied);
     }
     if !verdicts.is_empty() {

@@ -34,7 +34,7 @@ pub(super) async fn run_orphans(engine: &Engine) -> Result<(), StoreError> {
 
 fn decide(dead: &DeadLease) -> Verdict {
     match &dead.worker {
-        Some(worker) => verdict::lost(&dead.lease, worker, dead.losses),
+        Some(worker) => verdict::lost(&dead.lease, worker.as_str(), dead.losses),
         // The session ended before it could be told of the lease, so no code ran.
         None => verdict::not_accepted(&dead.lease, ""),
     }

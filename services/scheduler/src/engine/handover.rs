@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use super::{pulse::DueHint, settler::Settler};
 use crate::{
-    domain::{
-        ids::LaneId,
-        verdict::{self, Verdict},
-    },
+    domain::verdict::{self, Verdict},
     store::{ClaimedTask, GrantKey},
 };
 
@@ -31,7 +28,7 @@ impl Handover {
     /// Hands tasks back whose session left while they were leased.
     async fn send_home(&self, tasks: Vec<ClaimedTask>) {
         let mut emptied: Vec<GrantKey> = Vec::new();
-        let mut verdicts: Vec<(Verdict, LaneId)> = Vec::new();
+        let mut verdicts: Vec<Verdict> = Vec::new();
         for task in &tasks {
             let key = GrantKey {
                 session: task.session,
@@ -40,7 +37,7 @@ impl Handover {
             if !emptied.contains(&key) {
                 emptied.push(key);
             }
-            verdicts.push((verdict::not_accepted(&task.lease, ""), task.lease.lane));
+            verdicts.push(verdict::not_accepted(&task.lease, ""));
         }
         if self.settler.settle(verdicts, emptied).await.is_err() {
             tracing::warn!(

@@ -4,16 +4,13 @@ use std::collections::HashMap;
 
 use tokio::sync::oneshot;
 
-use super::{Engine, fleet::Ended};
-use crate::{
-    domain::{
-        error::Error,
-        ids::{LeaseKey, SessionId},
-        outcome::Outcome,
-        report::{Ending, EventKind, TaskEvent},
-        verdict,
-    },
-    store::Fenced,
+use super::{Engine, fleet::Ended, settler::Lost};
+use crate::domain::{
+    error::Error,
+    ids::{LeaseKey, SessionId},
+    outcome::Outcome,
+    report::{Ending, EventKind, TaskEvent},
+    verdict,
 };
 
 /// News of one lease.
@@ -31,12 +28,7 @@ pub enum News {
 pub struct Acknowledged {
     stale: Vec<LeaseKey>,
     repeated: Vec<(LeaseKey, Outcome)>,
-    settling: Option<Settling>,
-}
-
-struct Settling {
-    won: oneshot::Receiver<Vec<Fenced>>,
-    expected: HashMap<LeaseKey, Outcome>,
+    settling: Option<oneshot::Receiver<Vec<Lost>>>,
 }
 
 impl Engine {
@@ -94,7 +86,6 @@ impl Engine {
     ) -> Result<(), Error> {
         let mut verdicts = Vec::new();
         let mut emptied = Vec::new();
-        let mut expected = HashMap::new();
         for (key, ending) in endings {
             match self.parts.fleet.end_lease(session, key) {
                 Some(Ended {
@@ -103,17 +94,15 @@ impl Engine {
                     timed_out,
                     emptied: grant,
                 }) => {
-                    let verdict = verdict::reported(&lease, &worker, ending, timed_out, rand::random());
-                    expected.insert(key, verdict.end.outcome());
-                    verdicts.push((verdict, lease.lane));
+                    let verdict = verdict::reported(&lease, worker, ending, timed_out, rand::random());
+                    verdicts.push(verdict);
                     emptied.extend(grant);
                 }
                 None => acknowledged.repeated.push((key, outcome_of(&ending))),
             }
         }
         if !verdicts.is_empty() {
-            let won = self.parts.settler.enqueue(verdicts, emptied).await?;
-            acknowledged.settling = Some(Settling { won, expected });
+            acknowledged.settling = Some(self.parts.settler.enqueue(verdicts, emptied).await?);
         }
         Ok(())
     }
@@ -128,14 +117,11 @@ impl Engine {
             mut repeated,
             settling,
         } = reports;
-        if let Some(Settling { won, mut expected }) = settling {
-            for fenced in won
+        if let Some(lost) = settling {
+            let lost = lost
                 .await
-                .map_err(|_| Error::Unavailable("the scheduler is shutting down"))?
-            {
-                expected.remove(&fenced.key);
-            }
-            repeated.extend(expected);
+                .map_err(|_| Error::Unavailable("the scheduler is shutting down"))?;
+            repeated.extend(lost);
         }
         if repeated.is_empty() {
             return Ok(stale);

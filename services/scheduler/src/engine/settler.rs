@@ -2,7 +2,11 @@
 //!
 //! One flush is under way at a time: the flush that removes a grant must not overtake one that ends a run in it.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -35,11 +39,64 @@ const LIMIT: BatchLimit = BatchLimit {
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(1);
 
+/// A verdict that was not committed, and the outcome that it would have had: the lease had ended before, or is not to
+/// be ended this way.
+pub(super) type Lost = (LeaseKey, Outcome);
+
 /// Verdicts of one caller.
 struct Settlement {
-    verdicts: Vec<(Verdict, LaneId)>,
+    verdicts: Vec<Verdict>,
     emptied: Vec<GrantKey>,
-    reply: oneshot::Sender<Vec<Fenced>>,
+    reply: oneshot::Sender<Vec<Lost>>,
+}
+
+/// Which of some verdicts were committed.
+enum Won {
+    /// All: they are successes, and no cancel came first.
+    AllSuccesses,
+    /// Those that are named, with these outcomes.
+    These(HashMap<LeaseKey, Outcome>),
+}
+
+impl Won {
+    fn these(fenced: &[Fenced]) -> Self {
+        Self::These(fenced.iter().map(|fenced| (fenced.key, fenced.outcome)).collect())
+    }
+
+    /// How a lease ended, if its verdict was committed.
+    fn outcome(&self, key: &LeaseKey) -> Option<Outcome> {
+        match self {
+            Self::AllSuccesses => Some(Outcome::Succeeded),
+            Self::These(won) => won.get(key).copied(),
+        }
+    }
+}
+
+/// The verdicts of one flush, each lease once.
+#[derive(Default)]
+struct Verdicts {
+    successes: Vec<Verdict>,
+    others: Vec<Verdict>,
+    known: HashSet<LeaseKey>,
+}
+
+impl Verdicts {
+    /// Adds a verdict; false if there is one about the same lease. Twice in one statement would be an error: the first
+    /// word counts.
+    fn add(&mut self, verdict: Verdict) -> bool {
+        let is_new = self.known.insert(verdict.key);
+        if is_new {
+            match verdict.end {
+                End::Succeeded { .. } => self.successes.push(verdict),
+                _ => self.others.push(verdict),
+            }
+        }
+        is_new
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Verdict> + Clone {
+        self.successes.iter().chain(&self.others)
+    }
 }
 
 /// The way in for verdicts.
@@ -66,25 +123,19 @@ impl Settler {
             let (parts, stop) = (flushing.clone(), stopping.clone());
             async move { parts.flush(batch, &stop).await }
         };
-        let weigh = |s: &Settlement| {
-            s.verdicts
-                .iter()
-                .map(|(verdict, _)| weight(verdict))
-                .sum::<usize>()
-                + 64
-        };
+        let weigh = |s: &Settlement| s.verdicts.iter().map(weight).sum::<usize>() + 64;
         Self {
             queue: batcher::start(LIMIT, weigh, flush, tasks, stop),
             parts,
         }
     }
 
-    /// Queues verdicts, in the order of the calls; the answer comes once they are durable, with those that won.
+    /// Queues verdicts, in the order of the calls; the answer comes once they are durable, with those that lost.
     pub(super) async fn enqueue(
         &self,
-        verdicts: Vec<(Verdict, LaneId)>,
+        verdicts: Vec<Verdict>,
         emptied: Vec<GrantKey>,
-    ) -> Result<oneshot::Receiver<Vec<Fenced>>, Error> {
+    ) -> Result<oneshot::Receiver<Vec<Lost>>, Error> {
         let (reply, answer) = oneshot::channel();
         self.queue
             .send(Settlement {
@@ -97,29 +148,19 @@ impl Settler {
         Ok(answer)
     }
 
-    /// Commits verdicts and returns those that won.
+    /// Commits verdicts and returns those that lost.
     pub(super) async fn settle(
         &self,
-        verdicts: Vec<(Verdict, LaneId)>,
+        verdicts: Vec<Verdict>,
         emptied: Vec<GrantKey>,
-    ) -> Result<Vec<Fenced>, Error> {
+    ) -> Result<Vec<Lost>, Error> {
         self.enqueue(verdicts, emptied).await?.await.map_err(|_| gone())
     }
 
     /// Tells everybody concerned about verdicts that were committed elsewhere.
     pub(super) fn announce(&self, ended: &EndedSessions) {
-        let won = ended
-            .won
-            .iter()
-            .map(|fenced| (fenced.key, fenced.outcome))
-            .collect();
-        let lanes = ended
-            .verdicts
-            .iter()
-            .map(|(verdict, lane)| (verdict.key, *lane))
-            .collect();
         self.parts
-            .announce(ended.verdicts.iter().map(|(verdict, _)| verdict), &won, &lanes);
+            .announce(ended.verdicts.iter(), &Won::these(&ended.won));
     }
 }
 
@@ -136,37 +177,31 @@ fn weight(verdict: &Verdict) -> usize {
 
 impl SettlerParts {
     async fn flush(&self, batch: Vec<Settlement>, stop: &CancellationToken) {
-        let mut verdicts = Vec::new();
-        let mut lanes = HashMap::new();
+        let mut verdicts = Verdicts::default();
         let mut emptied = Vec::new();
         let mut callers = Vec::with_capacity(batch.len());
         for settlement in batch {
-            let mut keys = Vec::with_capacity(settlement.verdicts.len());
-            for (verdict, lane) in settlement.verdicts {
-                // The same lease twice in one statement would be an error; the first word counts.
-                if lanes.insert(verdict.key, lane).is_none() {
-                    keys.push(verdict.key);
-                    verdicts.push(verdict);
-                }
+            let mut said: Vec<Lost> = Vec::with_capacity(settlement.verdicts.len());
+            let mut lost = Vec::new();
+            for verdict in settlement.verdicts {
+                let word = (verdict.key, verdict.end.outcome());
+                let list = if verdicts.add(verdict) {
+                    &mut said
+                } else {
+                    &mut lost
+                };
+                list.push(word);
             }
             emptied.extend(settlement.emptied);
-            callers.push((keys, settlement.reply));
+            callers.push((said, lost, settlement.reply));
         }
-        let Some(won) = self.commit_all(&mut verdicts, &emptied, stop).await else {
+        let Some(won) = self.commit_all(&verdicts, &emptied, stop).await else {
             return;
         };
-        self.announce(&verdicts, &won, &lanes);
-        for (keys, reply) in callers {
-            let fenced = keys
-                .into_iter()
-                .filter_map(|key| {
-                    won.get(&key).map(|outcome| Fenced {
-                        key,
-                        outcome: *outcome,
-                    })
-                })
-                .collect();
-            let _ = reply.send(fenced);
+        self.announce(verdicts.iter(), &won);
+        for (said, mut lost, reply) in callers {
+            lost.extend(said.into_iter().filter(|(key, _)| won.outcome(key).is_none()));
+            let _ = reply.send(lost);
         }
     }
 
@@ -174,22 +209,25 @@ impl SettlerParts {
     /// Grants go with the last of the runs that empty them.
     async fn commit_all(
         &self,
-        verdicts: &mut [Verdict],
+        verdicts: &Verdicts,
         emptied: &[GrantKey],
         stop: &CancellationToken,
-    ) -> Option<HashMap<LeaseKey, Outcome>> {
-        verdicts.sort_by_key(|verdict| !matches!(verdict.end, End::Succeeded { .. }));
-        let successes = verdicts.partition_point(|verdict| matches!(verdict.end, End::Succeeded { .. }));
-        let (successes, others) = verdicts.split_at(successes);
+    ) -> Option<Won> {
+        let Verdicts {
+            successes, others, ..
+        } = verdicts;
         if others.is_empty() {
-            return self.commit(successes, emptied, stop).await;
+            let won = self.commit(successes, emptied, stop).await?;
+            let all =
+                won.len() == successes.len() && won.iter().all(|fenced| fenced.outcome == Outcome::Succeeded);
+            return Some(if all { Won::AllSuccesses } else { Won::these(&won) });
         }
-        let mut won = HashMap::new();
+        let mut won = Vec::new();
         if !successes.is_empty() {
             won = self.commit(successes, &[], stop).await?;
         }
         won.extend(self.commit(others, emptied, stop).await?);
-        Some(won)
+        Some(Won::these(&won))
     }
 
     /// Commits however often it takes: verdicts are facts, and workers keep what is not acknowledged. `None` if the
@@ -199,17 +237,11 @@ impl SettlerParts {
         verdicts: &[Verdict],
         emptied: &[GrantKey],
         stop: &CancellationToken,
-    ) -> Option<HashMap<LeaseKey, Outcome>> {
+    ) -> Option<Vec<Fenced>> {
         let mut delay = FIRST_RETRY;
         loop {
             match self.db.settle(verdicts, emptied).await {
-                Ok(won) => {
-                    return Some(
-                        won.into_iter()
-                            .map(|fenced| (fenced.key, fenced.outcome))
-                            .collect(),
-                    );
-                }
+                Ok(won) => return Some(won),
                 Err(error) if error.is_transient() => {
                     tracing::warn!(%error, runs = verdicts.len(), "outcomes wait for the database");
                     if stop.is_cancelled() {
@@ -225,16 +257,12 @@ impl SettlerParts {
 
     /// Some value in the batch cannot be stored: commit the others. Should never happen, because values are checked
     /// when they come in; if it does, one bad report must not hold up all workers.
-    async fn commit_one_by_one(
-        &self,
-        verdicts: &[Verdict],
-        error: &StoreError,
-    ) -> HashMap<LeaseKey, Outcome> {
+    async fn commit_one_by_one(&self, verdicts: &[Verdict], error: &StoreError) -> Vec<Fenced> {
         tracing::error!(%error, runs = verdicts.len(), "a batch of outcomes cannot be stored; trying them one by one");
-        let mut won = HashMap::new();
+        let mut won = Vec::new();
         for verdict in verdicts {
             match self.db.settle(std::slice::from_ref(verdict), &[]).await {
-                Ok(fenced) => won.extend(fenced.into_iter().map(|fenced| (fenced.key, fenced.outcome))),
+                Ok(fenced) => won.extend(fenced),
                 Err(error) => tracing::error!(%error, lease = %verdict.key, "an outcome cannot be stored"),
             }
         }
@@ -242,33 +270,33 @@ impl SettlerParts {
         won
     }
 
-    fn announce<'a>(
-        &self,
-        verdicts: impl IntoIterator<Item = &'a Verdict>,
-        won: &HashMap<LeaseKey, Outcome>,
-        lanes: &HashMap<LeaseKey, LaneId>,
-    ) {
+    fn announce<'a>(&self, verdicts: impl Iterator<Item = &'a Verdict> + Clone, won: &Won) {
         let mut again = Vec::new();
         let mut ended: HashMap<(LaneId, TaskState), i64> = HashMap::new();
-        for verdict in verdicts {
-            let (Some(outcome), Some(lane)) = (won.get(&verdict.key), lanes.get(&verdict.key)) else {
-                continue;
+        let won = verdicts.filter_map(|verdict| Some((verdict, won.outcome(&verdict.key)?)));
+        for (verdict, outcome) in won.clone() {
+            let state = match (outcome, &verdict.end) {
+                (Outcome::Succeeded, _) => TaskState::Succeeded,
+                (Outcome::Cancelled, _) => TaskState::Cancelled,
+                (_, End::Again { delay, .. }) => {
+                    if delay.is_zero() {
+                        again.push((verdict.lane, Mark::START));
+                    } else {
+                        self.due.due_in(*delay);
+                    }
+                    continue;
+                }
+                _ => TaskState::Failed,
             };
-            match (outcome, &verdict.end) {
-                (Outcome::Succeeded, _) => *ended.entry((*lane, TaskState::Succeeded)).or_default() += 1,
-                (Outcome::Cancelled, _) => *ended.entry((*lane, TaskState::Cancelled)).or_default() += 1,
-                (_, End::Again { delay, .. }) if delay.is_zero() => again.push((*lane, Mark::START)),
-                (_, End::Again { delay, .. }) => self.due.due_in(*delay),
-                _ => *ended.entry((*lane, TaskState::Failed)).or_default() += 1,
-            }
+            *ended.entry((verdict.lane, state)).or_default() += 1;
         }
         for ((lane, state), tasks) in ended {
             self.counters.add(lane, state, tasks);
         }
-        self.hub.wake(won.keys().map(|key| key.task));
+        self.hub.wake(won.clone().map(|(verdict, _)| verdict.key.task));
         self.doorman.ring(Ring {
             ready: !again.is_empty(),
-            watch: !won.is_empty(),
+            watch: won.clone().next().is_some(),
             ..Ring::default()
         });
         self.fleet.wake_lanes(again);

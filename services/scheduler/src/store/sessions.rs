@@ -35,7 +35,7 @@ pub struct EndedSessions {
     /// The sessions.
     pub sessions: Vec<SessionId>,
     /// What was decided about each of their leases, and its lane.
-    pub verdicts: Vec<(Verdict, LaneId)>,
+    pub verdicts: Vec<Verdict>,
     /// The verdicts that won.
     pub won: Vec<Fenced>,
 }
@@ -209,20 +209,19 @@ impl Database {
         let end = transaction
             .prepare_cached(include_str!("sql/end_sessions.sql"))
             .await?;
-        let verdicts: Vec<(Verdict, LaneId)> = transaction
+        let verdicts: Vec<Verdict> = transaction
             .query(&end, &[&ids])
             .await?
             .iter()
             .map(|row| {
-                let lane = LaneId(row.get(5));
-                let verdict = decide(&DeadLease {
+                decide(&DeadLease {
                     lease: Lease {
                         key: LeaseKey {
                             task: TaskId(row.get(2)),
                             no: LeaseNo(row.get(3)),
                         },
                         grant: GrantId(0),
-                        lane,
+                        lane: LaneId(row.get(5)),
                         attempt: row.get(4),
                         max_attempts: row.get(6),
                         backoff: Backoff::default(),
@@ -231,11 +230,10 @@ impl Database {
                     },
                     worker: row.get(1),
                     losses: row.get(8),
-                });
-                (verdict, lane)
+                })
             })
             .collect();
-        let won = Self::settle_within(&transaction, verdicts.iter().map(|(verdict, _)| verdict)).await?;
+        let won = Self::settle_within(&transaction, verdicts.iter()).await?;
         transaction.commit().await?;
         Ok(EndedSessions {
             sessions: ids.into_iter().map(SessionId).collect(),

@@ -257,7 +257,7 @@ fn columns<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> (Successes<'a
                 successes.leases.push(verdict.key.no.0);
                 successes.attempts.push(verdict.attempt);
                 successes.starts.push(at(verdict.started_us));
-                successes.workers.push(verdict.worker.as_str());
+                successes.workers.push(&*verdict.worker);
                 successes.results.push(JsonText(result));
                 continue;
             }
@@ -273,7 +273,7 @@ fn columns<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> (Successes<'a
         others.leases.push(verdict.key.no.0);
         others.attempts.push(verdict.attempt);
         others.starts.push(verdict.started_us);
-        others.workers.push(verdict.worker.as_str());
+        others.workers.push(&*verdict.worker);
         others.outcomes.push(outcome as i16);
         others.finals.push(delay.is_none());
         others.kinds.push(&error.kind);

@@ -75,7 +75,7 @@ async fn tasks_of_a_dead_worker_are_ready_at_once_and_counted() {
     let ended = world.db.expire_sessions(10, decide).await.unwrap();
     assert_eq!(ended.sessions, [session]);
     assert_eq!(ended.won.len(), 1);
-    assert_eq!(ended.verdicts[0].1, world.lane);
+    assert_eq!(ended.verdicts[0].lane, world.lane);
     let read = world.read(lease.key.task).await;
     assert_eq!((read.state, read.attempt), (TaskState::Pending, 1));
     assert_eq!(read.error.unwrap().kind, "WORKER_LOST");
@@ -121,7 +121,7 @@ async fn leases_that_ended_before_are_no_business_of_an_expiry() {
     world.let_expire(session).await;
     let ended = world.db.expire_sessions(10, decide).await.unwrap();
     assert_eq!(ended.verdicts.len(), 1);
-    assert_eq!(ended.verdicts[0].0.key.task, second);
+    assert_eq!(ended.verdicts[0].key.task, second);
     assert_eq!(world.state(first).await, TaskState::Succeeded);
     assert_eq!(world.count("SELECT count(*) FROM tasklease.lease", &[]).await, 0);
     world.end().await;
@@ -180,7 +180,7 @@ async fn a_goodbye_hands_tasks_back_without_costing_an_attempt() {
         })
         .await
         .unwrap();
-    assert!(matches!(ended.verdicts[0].0.end, End::Again { .. }));
+    assert!(matches!(ended.verdicts[0].end, End::Again { .. }));
     assert_eq!(world.state(lease.key.task).await, TaskState::Pending);
     assert_eq!(
         world.db.heartbeat(&[session, bystander], LEASE).await.unwrap(),

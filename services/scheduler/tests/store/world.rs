@@ -305,7 +305,7 @@ pub(crate) fn tasks_of(leases: &[Lease]) -> Vec<TaskId> {
 /// What the background loops decide about leases of dead sessions.
 pub(crate) fn decide(dead: &tasklease_scheduler::store::DeadLease) -> Verdict {
     match &dead.worker {
-        Some(worker) => verdict::lost(&dead.lease, worker, dead.losses),
+        Some(worker) => verdict::lost(&dead.lease, worker.as_str(), dead.losses),
         None => verdict::not_accepted(&dead.lease, ""),
     }
 }

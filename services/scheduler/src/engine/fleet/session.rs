@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -25,7 +26,7 @@ pub(super) struct Attachment<S> {
 
 /// A session whose streams, or one of them, end here.
 pub(super) struct Session {
-    worker: String,
+    worker: Arc<str>,
     pub(super) lanes: Vec<LaneId>,
     pub(super) credit: u32,
     pub(super) claim: Option<Attachment<mpsc::UnboundedSender<ClaimPush>>>,
@@ -67,7 +68,7 @@ pub struct Ended {
     /// The lease.
     pub lease: Lease,
     /// The worker's name.
-    pub worker: String,
+    pub worker: Arc<str>,
     /// Whether it was told to stop because its time was up.
     pub timed_out: TimedOut,
     /// Its grant, if this was the last lease in it.
@@ -85,7 +86,7 @@ pub enum Overdue {
 impl Session {
     pub(super) fn new(worker: &str) -> Self {
         Self {
-            worker: worker.to_owned(),
+            worker: worker.into(),
             lanes: Vec::new(),
             credit: 0,
             claim: None,
