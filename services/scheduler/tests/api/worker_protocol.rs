@@ -177,6 +177,35 @@ async fn an_outcome_that_comes_again_is_acknowledged_and_another_one_is_stale() 
 }
 
 #[tokio::test]
+async fn an_outcome_that_another_replica_was_first_with_is_stale_unless_it_is_the_same() {
+    let scheduler = Scheduler::start().await;
+    let mut worker = RawWorker::connect(&scheduler.channel).await;
+    for _ in 0..3 {
+        submit_one(&scheduler).await;
+    }
+    let tasks = worker.take(3).await;
+    // What a replica leaves that ended the session's leases while this one still believes in them.
+    let elsewhere = scheduler.database.connect().await;
+    for (task, outcome) in [(&tasks[0], 1_i16), (&tasks[1], 2)] {
+        elsewhere
+            .execute(
+                "INSERT INTO tasklease.run (task_id, lease_no, outcome, final, attempt, started_at, finished_at)
+                 VALUES ($1::text::uuid, 1, $2, true, 1, now(), now())",
+                &[&task.task_id, &outcome],
+            )
+            .await
+            .unwrap();
+    }
+    let reports = tasks.iter().map(|task| report(task, succeeded())).collect();
+    let answer = worker.report.report(reports).await;
+    let stale: Vec<&str> = answer.stale.iter().map(|lease| lease.task_id.as_str()).collect();
+    assert_eq!(stale, [tasks[1].task_id.as_str()]);
+    assert_eq!(state(&scheduler, &tasks[1].task_id).await, TaskState::Failed);
+    assert_eq!(state(&scheduler, &tasks[2].task_id).await, TaskState::Succeeded);
+    scheduler.end().await;
+}
+
+#[tokio::test]
 async fn two_outcomes_in_one_message_count_once() {
     let scheduler = Scheduler::start().await;
     let mut worker = RawWorker::connect(&scheduler.channel).await;
