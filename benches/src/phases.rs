@@ -58,10 +58,10 @@ impl Meter {
         })
     }
 
-    async fn stop(self, stand: &Stand<'_>, tasks: usize) -> anyhow::Result<Phase> {
+    async fn stop(self, stand: &Stand<'_>, tasks: usize, ended: Instant) -> anyhow::Result<Phase> {
         Ok(Phase {
             tasks,
-            took: self.start.elapsed(),
+            took: ended - self.start,
             cpu: stand.cpu()? - self.cpu,
             wal_bytes: wal_bytes(&stand.db).await? - self.wal,
         })
@@ -103,14 +103,14 @@ pub(crate) fn rates(cycle: &Value) -> Value {
 pub(crate) async fn enqueue(stand: &Stand<'_>, load: Load) -> anyhow::Result<Phase> {
     let meter = Meter::start(stand).await?;
     load::submit_batches(stand, load).await?;
-    meter.stop(stand, load.tasks).await
+    meter.stop(stand, load.tasks, Instant::now()).await
 }
 
 /// Single submits; no worker is there.
 pub(crate) async fn unary(stand: &Stand<'_>, callers: usize, tasks: usize) -> anyhow::Result<Phase> {
     let meter = Meter::start(stand).await?;
     load::submit_singly(stand, callers, tasks).await?;
-    meter.stop(stand, tasks).await
+    meter.stop(stand, tasks, Instant::now()).await
 }
 
 /// Starts the workers on tasks that wait; the clock runs from the first claim to the last durable outcome.
@@ -118,11 +118,11 @@ pub(crate) async fn drain(stand: &mut Stand<'_>, tasks: usize) -> anyhow::Result
     let begun = now_us()?;
     let meter = Meter::start(stand).await?;
     stand.start_workers().await?;
-    wait_until_empty(&stand.db).await?;
-    let ended = now_us()?;
-    let mut phase = meter.stop(stand, tasks).await?;
+    let ended = wait_until_empty(&stand.db).await?;
+    let ended_us = now_us()? - i64::try_from(ended.elapsed().as_micros())?;
+    let mut phase = meter.stop(stand, tasks, ended).await?;
     let first_claim = check(&stand.db, begun, tasks).await?;
-    phase.took = Duration::from_micros(u64::try_from(ended - first_claim)?);
+    phase.took = Duration::from_micros(u64::try_from(ended_us - first_claim)?);
     Ok(phase)
 }
 
@@ -197,27 +197,31 @@ pub(crate) async fn whole_life(stand: &Stand<'_>, load: Load) -> anyhow::Result<
     let begun = now_us()?;
     let meter = Meter::start(stand).await?;
     load::submit_batches(stand, load).await?;
-    wait_until_empty(&stand.db).await?;
-    let phase = meter.stop(stand, load.tasks).await?;
+    let ended = wait_until_empty(&stand.db).await?;
+    let phase = meter.stop(stand, load.tasks, ended).await?;
     check(&stand.db, begun, load.tasks).await?;
     Ok(phase)
 }
 
-/// Waits until nothing waits or runs.
-pub(crate) async fn wait_until_empty(db: &Client) -> anyhow::Result<()> {
-    // From the far end of the index: tasks leave at its near end, so this never walks over what has left.
-    let last = db
+/// Waits until nothing waits or runs; returns when the look began that found it so.
+///
+/// While a snapshot is held, a look at an empty table of waiting tasks reads all that ever waited. So it looks there
+/// only when nothing runs, and the time that the last look takes is not the tasks'.
+pub(crate) async fn wait_until_empty(db: &Client) -> anyhow::Result<Instant> {
+    // One statement, so that no task is seen in neither place. The far end of the index comes first: tasks leave at
+    // its near end.
+    let empty = db
         .prepare(
-            "SELECT EXISTS (SELECT FROM (SELECT lane FROM tasklease.ready
-                                         ORDER BY lane DESC, rank DESC, order_key DESC, task_id DESC LIMIT 1) AS last)",
+            "SELECT CASE WHEN EXISTS (SELECT FROM tasklease.lease) THEN false
+                    ELSE NOT EXISTS (SELECT FROM (SELECT lane FROM tasklease.ready
+                                     ORDER BY lane DESC, rank DESC, order_key DESC, task_id DESC LIMIT 1) AS last)
+                    END",
         )
         .await?;
-    let leased = db.prepare("SELECT EXISTS (SELECT FROM tasklease.lease)").await?;
     loop {
-        let busy = db.query_one(&last, &[]).await?.get::<_, bool>(0)
-            || db.query_one(&leased, &[]).await?.get::<_, bool>(0);
-        if !busy {
-            return Ok(());
+        let looked = Instant::now();
+        if db.query_one(&empty, &[]).await?.get(0) {
+            return Ok(looked);
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }

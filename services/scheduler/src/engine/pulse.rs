@@ -23,6 +23,13 @@ const REMEMBERED: Duration = Duration::from_secs(5);
 /// How often grants that a moved session left behind are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
+/// What looks from the start of lanes may take of the time. While an old snapshot keeps dead rows, such a look reads
+/// all that ever waited.
+const FULL_LOOK_SHARE: u32 = 20;
+
+/// How long tasks that lie below the mark may go unseen, if looks from the start are that slow.
+const FULL_LOOK_WITHIN: Duration = Duration::from_secs(30);
+
 /// Pulses that must fail in a row before the replica counts as unhealthy.
 const FAILURES: u32 = 3;
 
@@ -88,6 +95,7 @@ pub(super) async fn run(engine: Engine, stop: CancellationToken) {
     let parts = &engine.parts;
     let mut next_pulse = Instant::now();
     let mut next_sweep = next_pulse + SWEEP_EVERY;
+    let mut next_full_look = next_pulse;
     loop {
         let wake_at = parts.due.next_due().map_or(next_pulse, |due| due.min(next_pulse));
         tokio::select! {
@@ -111,17 +119,41 @@ pub(super) async fn run(engine: Engine, stop: CancellationToken) {
         if sweep {
             next_sweep = now + SWEEP_EVERY;
         }
-        beat(&engine, sweep).await;
+        let look = if now >= next_full_look {
+            Look::FromStart
+        } else {
+            Look::FromMarks
+        };
+        beat(&engine, look, sweep).await;
+        if look == Look::FromStart {
+            next_full_look = Instant::now() + until_next_full_look(now.elapsed());
+        }
     }
     if let Err(error) = parts.db.replica_leaves(parts.replica).await {
         tracing::debug!(%error, "could not say that this replica leaves");
     }
 }
 
+/// Where a pulse looks for waiting tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Everywhere: finds what lies below the marks.
+    FromStart,
+    /// Where the next claims would begin.
+    FromMarks,
+}
+
+fn until_next_full_look(last_took: Duration) -> Duration {
+    (last_took * FULL_LOOK_SHARE).min(FULL_LOOK_WITHIN)
+}
+
 /// One pulse and what it asks for.
-async fn beat(engine: &Engine, sweep: bool) {
+async fn beat(engine: &Engine, look: Look, sweep: bool) {
     let parts = &engine.parts;
-    let lanes = parts.fleet.lanes_with_room();
+    let mut lanes = parts.fleet.lanes_with_room();
+    if look == Look::FromStart {
+        lanes.iter_mut().for_each(|(_, mark)| *mark = Mark::START);
+    }
     let pulse = match parts.db.pulse(parts.replica, &parts.name, &lanes).await {
         Ok(pulse) => pulse,
         Err(error) => {
@@ -135,10 +167,7 @@ async fn beat(engine: &Engine, sweep: bool) {
     parts.due.failures.store(0, Ordering::Relaxed);
     parts.doorman.set_company(pulse.other_replicas > 0);
     parts.fleet.set_paused(pulse.paused_lanes);
-    // The full look from the start of each lane finds what lies below the mark.
-    parts
-        .fleet
-        .wake_lanes(pulse.ready_lanes.into_iter().map(|lane| (lane, Mark::START)));
+    parts.fleet.wake_lanes(pulse.ready_lanes);
     if let Some(delay) = pulse.next_due {
         parts.due.due_in(delay);
         if delay.is_zero() {
@@ -217,5 +246,18 @@ fn log_failure(what: &'static str, result: Result<(), impl Into<Error>>) {
     if let Err(error) = result {
         let error: Error = error.into();
         tracing::warn!(%error, what, "a background loop will try again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quick_full_looks_come_with_every_pulse_and_slow_ones_seldom_but_within_bounds() {
+        let until = |ms| until_next_full_look(Duration::from_millis(ms));
+        assert!(until(5) < Duration::from_secs(1));
+        assert_eq!(until(200), Duration::from_secs(4));
+        assert_eq!(until(60_000), FULL_LOOK_WITHIN);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::{
     claim::Mark,
     database::{Database, prepared},
@@ -20,8 +22,8 @@ pub struct Pulse {
     pub cancelling: bool,
     /// When the next scheduled task is due; zero if one is.
     pub next_due: Option<Duration>,
-    /// Of the lanes asked for, those in which tasks wait.
-    pub ready_lanes: Vec<LaneId>,
+    /// Of the lanes asked for, those in which tasks wait, and just before the first of them.
+    pub ready_lanes: Vec<(LaneId, Mark)>,
     /// Lanes of paused queues.
     pub paused_lanes: Vec<LaneId>,
     /// Other replicas that are alive.
@@ -29,19 +31,36 @@ pub struct Pulse {
 }
 
 impl Database {
-    /// Takes the pulse; `lanes` are those that somebody here has room for. Every few seconds it also says that this
-    /// replica is alive.
+    /// Takes the pulse; `lanes` are those that somebody here has room for, with the marks to look from. Every few
+    /// seconds it also says that this replica is alive.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn pulse(&self, replica: ReplicaId, name: &str, lanes: &[LaneId]) -> Result<Pulse, StoreError> {
+    pub async fn pulse(
+        &self,
+        replica: ReplicaId,
+        name: &str,
+        lanes: &[(LaneId, Mark)],
+    ) -> Result<Pulse, StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/pulse.sql")).await?;
-        let lanes: Vec<i32> = lanes.iter().map(|lane| lane.0).collect();
+        let ids: Vec<i32> = lanes.iter().map(|(lane, _)| lane.0).collect();
+        let ranks: Vec<i16> = lanes.iter().map(|(_, mark)| mark.rank).collect();
+        let order_keys: Vec<i64> = lanes.iter().map(|(_, mark)| mark.order_key).collect();
+        let tasks: Vec<Uuid> = lanes.iter().map(|(_, mark)| mark.task).collect();
         let row = connection
-            .query_one(&statement, &[&replica.0, &name, &lanes])
+            .query_one(
+                &statement,
+                &[&replica.0, &name, &ids, &ranks, &order_keys, &tasks],
+            )
             .await?;
-        let ids = |column| row.get::<_, Vec<i32>>(column).into_iter().map(LaneId).collect();
+        let lanes = |column| row.get::<_, Vec<i32>>(column).into_iter().map(LaneId);
+        let ranks: Vec<i16> = row.get(5);
+        let order_keys: Vec<i64> = row.get(6);
+        let firsts = ranks
+            .into_iter()
+            .zip(order_keys)
+            .map(|(rank, order_key)| Mark::before(rank, order_key));
         Ok(Pulse {
             expired: row.get(0),
             orphaned: row.get(1),
@@ -49,9 +68,9 @@ impl Database {
             next_due: row
                 .get::<_, Option<i64>>(3)
                 .map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0))),
-            ready_lanes: ids(4),
-            paused_lanes: ids(5),
-            other_replicas: row.get(6),
+            ready_lanes: lanes(4).zip(firsts).collect(),
+            paused_lanes: lanes(7).collect(),
+            other_replicas: row.get(8),
         })
     }
 

@@ -89,14 +89,56 @@ async fn replicas_that_promote_together_move_each_task_once() {
 }
 
 #[tokio::test]
+async fn the_pulse_names_the_first_place_after_the_mark_where_a_task_waits() {
+    let world = World::new().await;
+    let me = ReplicaId(Uuid::new_v4());
+    let ready = async |mark| {
+        let lanes = [(world.lane, mark)];
+        world.db.pulse(me, "me", &lanes).await.unwrap().ready_lanes
+    };
+    let (first, second) = (world.ready_task().await, world.ready_task().await);
+    let found = ready(Mark::START).await;
+    let place = async |task: TaskId| {
+        let row = world
+            .raw
+            .query_one(
+                "SELECT rank, order_key FROM tasklease.ready WHERE task_id = $1",
+                &[&task.0],
+            )
+            .await
+            .unwrap();
+        Mark::before(row.get(0), row.get(1))
+    };
+    assert_eq!(found, [(world.lane, place(first).await)]);
+    let after_first = Mark {
+        task: first.0,
+        ..place(first).await
+    };
+    assert_eq!(ready(after_first).await, [(world.lane, place(second).await)]);
+    let after_second = Mark {
+        task: second.0,
+        ..place(second).await
+    };
+    assert_eq!(ready(after_second).await, []);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn the_pulse_tells_what_there_is_to_do_and_nothing_else() {
     let world = World::new().await;
     let me = ReplicaId(Uuid::new_v4());
-    let pulse = async || world.db.pulse(me, "me", &[world.lane]).await.unwrap();
+    let pulse = async || {
+        let lanes = [(world.lane, Mark::START)];
+        world.db.pulse(me, "me", &lanes).await.unwrap()
+    };
     assert_eq!(pulse().await, Pulse::default());
 
     let task = world.ready_task().await;
-    assert_eq!(pulse().await.ready_lanes, [world.lane]);
+    let ready = pulse().await.ready_lanes;
+    assert_eq!(
+        ready.iter().map(|(lane, _)| *lane).collect::<Vec<_>>(),
+        [world.lane]
+    );
     let session = world.session("w").await;
     world.claim(session, 1).await;
     assert_eq!(pulse().await, Pulse::default());

@@ -72,6 +72,10 @@ impl Lane {
         self.members.iter()
     }
 
+    pub(super) fn mark(&self) -> Mark {
+        self.mark
+    }
+
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting
     }

@@ -209,8 +209,8 @@ impl Fleet {
         self.wake.notify_one();
     }
 
-    /// Lanes from which somebody here would take a task now.
-    pub(super) fn lanes_with_room(&self) -> Vec<LaneId> {
+    /// Lanes from which somebody here would take a task now, and where their claims begin.
+    pub(super) fn lanes_with_room(&self) -> Vec<(LaneId, Mark)> {
         let state = self.state();
         state
             .lanes
@@ -221,7 +221,7 @@ impl Fleet {
                         .members()
                         .any(|member| state.sessions.get(member).is_some_and(|s| s.credit > 0))
             })
-            .map(|(id, _)| *id)
+            .map(|(id, lane)| (*id, lane.mark()))
             .collect()
     }
 

@@ -1,10 +1,19 @@
 -- pulse: one look at everything that may need a background loop; now and then it says that this scheduler is alive.
--- $1 this scheduler, $2 its name, $3 lanes that somebody here has room for
+-- $1 this scheduler, $2 its name, $3 lanes that somebody here has room for, and where to begin in each:
+-- $4 rank, $5 order key, $6 task id
 WITH alive AS (
     INSERT INTO tasklease.scheduler (id, name)
     SELECT $1::uuid, $2::text
     WHERE NOT EXISTS (SELECT FROM tasklease.scheduler WHERE id = $1 AND seen_at > now() - interval '5 seconds')
     ON CONFLICT (id) DO UPDATE SET seen_at = now()
+),
+first_ready AS MATERIALIZED (
+    SELECT mark.lane, first.rank, first.order_key
+    FROM unnest($3::int[], $4::smallint[], $5::bigint[], $6::uuid[]) AS mark (lane, rank, order_key, task_id),
+         LATERAL (SELECT r.rank, r.order_key FROM tasklease.ready r
+                  WHERE r.lane = mark.lane
+                    AND (r.rank, r.order_key, r.task_id) > (mark.rank, mark.order_key, mark.task_id)
+                  ORDER BY r.rank, r.order_key, r.task_id LIMIT 1) AS first
 )
 SELECT EXISTS (SELECT FROM tasklease.session WHERE expires_at < clock_timestamp()) AS expired,
        EXISTS (SELECT FROM tasklease.lease l
@@ -12,8 +21,9 @@ SELECT EXISTS (SELECT FROM tasklease.session WHERE expires_at < clock_timestamp(
        EXISTS (SELECT FROM tasklease.run WHERE outcome = 0) AS cancelling,
        (SELECT greatest(0, (extract(epoch FROM due_at - clock_timestamp()) * 1000000)::bigint)
         FROM tasklease.scheduled ORDER BY due_at LIMIT 1) AS next_due_us,
-       ARRAY(SELECT l FROM unnest($3::int[]) AS l
-             WHERE EXISTS (SELECT FROM tasklease.ready r WHERE r.lane = l)) AS ready_lanes,
+       ARRAY(SELECT lane FROM first_ready) AS ready_lanes,
+       ARRAY(SELECT rank FROM first_ready) AS ready_ranks,
+       ARRAY(SELECT order_key FROM first_ready) AS ready_order_keys,
        ARRAY(SELECT lane.id FROM tasklease.lane JOIN tasklease.queue q ON q.id = lane.queue_id WHERE q.paused)
            AS paused_lanes,
        (SELECT count(*) FROM tasklease.scheduler
