@@ -108,6 +108,27 @@ async fn a_task_that_need_not_wait_is_leased_as_it_is_stored() {
 }
 
 #[tokio::test]
+async fn a_task_that_another_replica_puts_before_the_mark_is_found_too() {
+    let scheduler = Scheduler::start().await;
+    // It waits for the worker, so a claim takes it, and leaves the mark of its lane there.
+    let id = submit_one(&scheduler).await;
+    let mut worker = RawWorker::connect(&scheduler.channel).await;
+    let task = worker.take_one().await;
+    let elsewhere = scheduler.database.connect().await;
+    elsewhere
+        .execute(
+            "INSERT INTO tasklease.ready (lane, rank, order_key, task_id, lease_no, attempt)
+             SELECT lane, rank, order_key - 1, id, 2, 2 FROM tasklease.task WHERE id = $1::text::uuid",
+            &[&id],
+        )
+        .await
+        .unwrap();
+    let before = worker.take_one().await;
+    assert_eq!((&before.task_id, before.lease_token), (&task.task_id, 2));
+    scheduler.end().await;
+}
+
+#[tokio::test]
 async fn two_workers_share_the_tasks() {
     let scheduler = Scheduler::start().await;
     let mut one = RawWorker::connect(&scheduler.channel).await;
