@@ -133,8 +133,10 @@ pub(crate) async fn drain_oldest(stand: &mut Stand<'_>, tasks: usize) -> anyhow:
     let oldest: Vec<Uuid> = stand
         .db
         .query_one(
-            "SELECT array_agg(task_id) FROM (SELECT task_id FROM tasklease.ready
-             ORDER BY lane, rank, order_key, task_id LIMIT $1) AS oldest",
+            "SELECT array_agg(task_id) FROM (
+                 SELECT unnest(task_ids) AS task_id
+                 FROM (SELECT * FROM tasklease.ready ORDER BY lane, rank, order_key, first_task LIMIT $1) AS bundles
+                 ORDER BY rank, order_key, task_id LIMIT $1) AS oldest",
             &[&i64::try_from(tasks)?],
         )
         .await?
@@ -214,7 +216,7 @@ pub(crate) async fn wait_until_empty(db: &Client) -> anyhow::Result<Instant> {
         .prepare(
             "SELECT CASE WHEN EXISTS (SELECT FROM tasklease.lease) THEN false
                     ELSE NOT EXISTS (SELECT FROM (SELECT lane FROM tasklease.ready
-                                     ORDER BY lane DESC, rank DESC, order_key DESC, task_id DESC LIMIT 1) AS last)
+                                     ORDER BY lane DESC, rank DESC, order_key DESC, first_task DESC LIMIT 1) AS last)
                     END",
         )
         .await?;

@@ -27,7 +27,8 @@ const ENDED_AGO_US: i64 = 24 * HOUR_US;
 /// Tasks that wait came so long ago.
 const WAITING_AGO_US: i64 = HOUR_US;
 
-/// One microsecond lies between two tasks, and ids ascend in the order of submission, as real ones do.
+/// One microsecond lies between two tasks, and ids ascend in the order of submission, as real ones do. Fifty of them
+/// came at a time.
 const TASKS: &str = "
     WITH source AS MATERIALIZED (
         SELECT us, (lpad(to_hex(us / 1000), 12, '0') || '7' || lpad(to_hex(us % 1000 * 4), 3, '0') || '8'
@@ -36,14 +37,16 @@ const TASKS: &str = "
     ),
     stored AS (
         INSERT INTO tasklease.task (id, lane, rank, max_attempts, order_key, created_at, payload)
-        SELECT source.id, lane.id, 0, 3, us, to_timestamp(us / 1000000.0), $3::text::json
+        SELECT source.id, lane.id, 0, 3, us / 50 * 50, to_timestamp(us / 1000000.0), $3::text::json
         FROM source JOIN tasklease.lane ON lane.task_type = 'noop'
         RETURNING id AS task_id, lane, order_key
     )";
 
 const WAITING: &str = "
-    INSERT INTO tasklease.ready (lane, rank, order_key, task_id, lease_no, attempt)
-    SELECT lane, 0, order_key, task_id, 1, 1 FROM stored";
+    INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
+    SELECT lane, 0, order_key, (array_agg(task_id ORDER BY task_id))[1], 1, 1,
+           array_agg(task_id ORDER BY task_id)
+    FROM stored GROUP BY 1, 3";
 
 const FINISHED: &str = "
     INSERT INTO tasklease.run (task_id, lease_no, outcome, final, attempt, started_at, finished_at, worker, result)

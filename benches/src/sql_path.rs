@@ -17,7 +17,7 @@ use tasklease_scheduler::{
         report::Ending,
         verdict::{self, TimedOut, Verdict},
     },
-    store::{ClaimedTask, Database, DatabaseConfig, GrantKey, Mark, Slots, SubmitBatch, migrate},
+    store::{BUNDLE, Claim, ClaimedTask, Database, DatabaseConfig, GrantKey, Mark, SubmitBatch, migrate},
 };
 use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
@@ -163,7 +163,12 @@ impl SqlPath {
             if count == 0 {
                 return Ok(());
             }
-            let us = self.db.submit(&self.batch(count)?).await?;
+            let tasks = self.new_tasks(count)?;
+            let mut batch = SubmitBatch::default();
+            for task in &tasks {
+                batch.push(task, self.lane);
+            }
+            let us = self.db.submit(&batch).await?;
             // A commit may become visible after a later one was claimed.
             progress.lower_marks(Mark::before(0, us));
             progress.submitted.notify_waiters();
@@ -177,16 +182,20 @@ impl SqlPath {
         mark: &Mutex<Mark>,
         claimed: mpsc::Sender<Vec<ClaimedTask>>,
     ) -> anyhow::Result<()> {
-        let slots = Slots(vec![self.session; CLAIM]);
+        let mut claim = Claim {
+            lane: self.lane,
+            mark: Mark::START,
+            slots: vec![self.session; CLAIM],
+            grant: GrantId(0),
+            bundles: CLAIM.div_ceil(BUNDLE) + 1,
+        };
         loop {
-            let grant = GrantId(progress.grants.fetch_add(1, Ordering::Relaxed));
-            let (tasks, last) = self
-                .db
-                .claim(self.lane, take(mark), &slots, grant, now_us()?)
-                .await?;
-            if let Some(last) = last {
+            claim.grant = GrantId(progress.grants.fetch_add(1, Ordering::Relaxed));
+            claim.mark = take(mark);
+            let found = self.db.claim(&claim, now_us()?).await?;
+            if let Some(last) = found.found.last {
                 lower(mark, last);
-                claimed.send(tasks).await?;
+                claimed.send(found.tasks).await?;
                 continue;
             }
             tokio::select! {
@@ -226,23 +235,19 @@ impl SqlPath {
         }
     }
 
-    fn batch(&self, count: usize) -> anyhow::Result<SubmitBatch> {
+    fn new_tasks(&self, count: usize) -> anyhow::Result<Vec<NewTask>> {
         let (queue, task_type) = names()?;
-        let mut batch = SubmitBatch::default();
-        for _ in 0..count {
-            let task = NewTask {
-                id: TaskId(Uuid::now_v7()),
-                task_type: task_type.clone(),
-                queue: queue.clone(),
-                payload: load::payload(self.load.payload),
-                priority: 0,
-                start: Start::Now,
-                max_attempts: 3,
-                options: TaskOptions::default(),
-            };
-            batch.push(&task, self.lane);
-        }
-        Ok(batch)
+        let task = || NewTask {
+            id: TaskId(Uuid::now_v7()),
+            task_type: task_type.clone(),
+            queue: queue.clone(),
+            payload: load::payload(self.load.payload),
+            priority: 0,
+            start: Start::Now,
+            max_attempts: 3,
+            options: TaskOptions::default(),
+        };
+        Ok(std::iter::repeat_with(task).take(count).collect())
     }
 }
 

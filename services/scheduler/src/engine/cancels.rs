@@ -28,8 +28,15 @@ impl Engine {
         let parts = &self.parts;
         for _ in 0..ROUNDS {
             match parts.db.cancel(task, reason, grace).await? {
-                CancelStep::Ended(lane) => {
+                CancelStep::Ended { lane, others } => {
                     parts.counters.add(lane, TaskState::Cancelled, 1);
+                    if let Some(mark) = others {
+                        parts.fleet.wake_lanes([(lane, mark)]);
+                        parts.doorman.ring(Ring {
+                            ready: true,
+                            ..Ring::default()
+                        });
+                    }
                     self.announce_change(&[task]);
                 }
                 CancelStep::Requested => {

@@ -33,30 +33,22 @@ pub(super) async fn run(engine: Engine, stop: CancellationToken) {
 async fn claim(engine: Engine, reservation: Reservation) {
     let parts = &engine.parts;
     let now_us = tasklease_proto::convert::micros_from_system(SystemTime::now());
-    match parts
-        .db
-        .claim(
-            reservation.lane,
-            reservation.mark,
-            &reservation.slots,
-            reservation.grant,
-            now_us,
-        )
-        .await
-    {
-        Ok((tasks, last)) => {
-            parts.hub.wake(tasks.iter().map(|task| task.lease.key.task));
-            if !tasks.is_empty() {
-                parts.doorman.ring(Ring {
-                    watch: true,
-                    ..Ring::default()
-                });
-            }
-            let homeless = parts.fleet.deal(&reservation, tasks, last);
+    match parts.db.claim(&reservation.claim, now_us).await {
+        Ok(claimed) => {
+            parts
+                .hub
+                .wake(claimed.tasks.iter().map(|task| task.lease.key.task));
+            parts.doorman.ring(Ring {
+                watch: !claimed.tasks.is_empty(),
+                // Others passed over what it locked but did not take.
+                ready: claimed.tasks.len() == reservation.claim.slots.len(),
+                ..Ring::default()
+            });
+            let homeless = parts.fleet.deal(&reservation, claimed);
             parts.handover.finish(homeless).await;
         }
         Err(error) => {
-            tracing::warn!(%error, lane = reservation.lane.0, "a claim failed");
+            tracing::warn!(%error, lane = reservation.claim.lane.0, "a claim failed");
             tokio::time::sleep(AFTER_FAILURE).await;
             parts.fleet.claim_failed(&reservation);
         }

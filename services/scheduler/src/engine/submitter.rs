@@ -211,7 +211,7 @@ fn startable(batch: &[Submission]) -> Vec<Option<LaneId>> {
         .collect()
 }
 
-fn columns(batch: &[Submission], direct: Option<&DirectReservation>) -> SubmitBatch {
+fn columns<'a>(batch: &'a [Submission], direct: Option<&DirectReservation>) -> SubmitBatch<'a> {
     let mut columns = SubmitBatch::granting(direct.map_or(GrantId(0), |direct| direct.grant));
     for ((task, lane), session) in tasks_of(batch).zip(sessions_of(direct)) {
         match session {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    claim::Mark,
     database::{Database, micros, prepared},
     error::StoreError,
 };
@@ -23,7 +24,12 @@ pub struct OpenCancel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CancelStep {
     /// It waited in this lane, and is CANCELLED now.
-    Ended(LaneId),
+    Ended {
+        /// Its lane.
+        lane: LaneId,
+        /// Where others wait that a claim may have passed over meanwhile, because they lie in the same bundle.
+        others: Option<Mark>,
+    },
     /// It runs, and can only end CANCELLED now.
     Requested,
     /// Neither: it has ended, is unknown, was cancelled before, or moved just now.
@@ -44,7 +50,11 @@ impl Database {
         let connection = self.connection().await?;
         let waiting = prepared(&connection, include_str!("sql/cancel_waiting.sql")).await?;
         if let Some(row) = connection.query_opt(&waiting, &[&task.0, &reason]).await? {
-            return Ok(CancelStep::Ended(LaneId(row.get(0))));
+            let key = row.get::<_, Option<i16>>(1).zip(row.get(2));
+            return Ok(CancelStep::Ended {
+                lane: LaneId(row.get(0)),
+                others: key.map(|(rank, order_key)| Mark::before(rank, order_key)),
+            });
         }
         let running = prepared(&connection, include_str!("sql/cancel_running.sql")).await?;
         let opened = connection

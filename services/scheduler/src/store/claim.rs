@@ -25,8 +25,8 @@ pub struct Mark {
     pub rank: i16,
     /// The order key.
     pub order_key: i64,
-    /// The task.
-    pub task: Uuid,
+    /// The first task of a bundle.
+    pub first_task: Uuid,
 }
 
 impl Mark {
@@ -34,7 +34,7 @@ impl Mark {
     pub const START: Self = Self {
         rank: i16::MIN,
         order_key: i64::MIN,
-        task: Uuid::nil(),
+        first_task: Uuid::nil(),
     };
 
     /// Just before all rows of that rank and order key.
@@ -42,13 +42,45 @@ impl Mark {
         Self {
             rank,
             order_key,
-            task: Uuid::nil(),
+            first_task: Uuid::nil(),
         }
     }
 }
 
-/// One session for each task that may be claimed, in the order in which the tasks are dealt.
-pub struct Slots(pub Vec<SessionId>);
+/// What a claim asks for.
+#[derive(Debug)]
+pub struct Claim {
+    /// The lane to take tasks from.
+    pub lane: LaneId,
+    /// Where to begin.
+    pub mark: Mark,
+    /// One session for each task that may be claimed, in the order in which the tasks are dealt.
+    pub slots: Vec<SessionId>,
+    /// Names what each session gets.
+    pub grant: GrantId,
+    /// Look at so many bundles at most.
+    pub bundles: usize,
+}
+
+/// What a claim came to.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// The leased tasks, in the order in which they waited.
+    pub tasks: Vec<ClaimedTask>,
+    /// The bundles that they lay in.
+    pub found: Found,
+}
+
+/// The bundles that a claim took tasks from.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// How many.
+    pub bundles: usize,
+    /// How many tasks waited in them; more than were leased if the last one was split.
+    pub waiting: usize,
+    /// Where the last one was.
+    pub last: Option<Mark>,
+}
 
 /// A task leased by a claim.
 #[derive(Debug)]
@@ -63,71 +95,176 @@ pub struct ClaimedTask {
     pub traceparent: Option<String>,
 }
 
+/// Column of `claim.sql` where the columns of `read_claimed.sql` begin.
+const TASK: usize = 7;
+
+/// A bundle that a claim took, and the part of it that was leased.
+struct Bundle {
+    before: usize,
+    size: usize,
+    mark: Mark,
+    lease_no: LeaseNo,
+    attempt: i16,
+    tasks: Vec<Uuid>,
+}
+
+/// A leased task whose row was not read yet, or was.
+struct Place {
+    id: Uuid,
+    /// How many of the leased tasks waited before it.
+    position: usize,
+    /// Index of its bundle.
+    bundle: usize,
+    task: Option<ClaimedTask>,
+}
+
+/// Puts together what a claim leased, bundle by bundle, and what workers get of each task.
+struct Assembly<'a> {
+    claim: &'a Claim,
+    now_us: i64,
+    bundles: Vec<Bundle>,
+    /// In the order of the ids.
+    places: Vec<Place>,
+}
+
 impl Database {
-    /// Leases the first tasks of a lane after `mark`, as many as there are slots; returns them with the
-    /// position of the last one. `now_us` becomes the start of their runs in memory.
+    /// Leases the first tasks of a lane after a mark, as many as there are slots. `now_us` becomes the start of their
+    /// runs in memory.
     ///
     /// # Errors
-    /// See [`StoreError`].
-    pub async fn claim(
-        &self,
-        lane: LaneId,
-        mark: Mark,
-        slots: &Slots,
-        grant: GrantId,
-        now_us: i64,
-    ) -> Result<(Vec<ClaimedTask>, Option<Mark>), StoreError> {
+    /// See [`StoreError`]; tasks may have been leased nevertheless.
+    pub async fn claim(&self, claim: &Claim, now_us: i64) -> Result<Claimed, StoreError> {
         let connection = self.claim_connection().await?;
         let statement = prepared(&connection, include_str!("sql/claim.sql")).await?;
-        let sessions: Vec<Uuid> = slots.0.iter().map(|session| session.0).collect();
+        let sessions: Vec<Uuid> = claim.slots.iter().map(|session| session.0).collect();
         let rows = connection
             .query(
                 &statement,
                 &[
-                    &lane.0,
-                    &mark.rank,
-                    &mark.order_key,
-                    &mark.task,
+                    &claim.lane.0,
+                    &claim.mark.rank,
+                    &claim.mark.order_key,
+                    &claim.mark.first_task,
                     &sessions,
-                    &grant.0,
+                    &claim.grant.0,
+                    &i64::try_from(claim.bundles).unwrap_or(i64::MAX),
                 ],
             )
             .await?;
-        let mut tasks: Vec<(Mark, ClaimedTask)> =
-            rows.iter().map(|row| claimed(row, lane, grant, now_us)).collect();
-        // They come in the order of their places on disk.
-        tasks.sort_unstable_by_key(|(mark, _)| *mark);
-        let last = tasks.last().map(|(mark, _)| *mark);
-        let tasks = tasks.into_iter().map(|(_, task)| task).collect();
-        Ok((tasks, last))
+        let bundles = rows.iter().filter_map(Bundle::from_row).collect();
+        let mut assembly = Assembly::new(claim, now_us, bundles);
+        for row in &rows {
+            assembly.add(row, TASK);
+        }
+        let missing = assembly.missing();
+        if !missing.is_empty() {
+            let statement = prepared(&connection, include_str!("sql/read_claimed.sql")).await?;
+            for row in &connection.query(&statement, &[&missing]).await? {
+                assembly.add(row, 0);
+            }
+        }
+        assembly.finish()
     }
 }
 
-fn claimed(row: &Row, lane: LaneId, grant: GrantId, now_us: i64) -> (Mark, ClaimedTask) {
-    let mark = Mark {
-        rank: row.get(4),
-        order_key: row.get(5),
-        task: row.get(1),
-    };
-    let task = ClaimedTask {
-        session: SessionId(row.get(0)),
-        lease: Lease {
-            key: LeaseKey {
-                task: TaskId(mark.task),
-                no: LeaseNo(row.get(2)),
+impl Bundle {
+    /// Reads a bundle; `None` if the row is one of a task.
+    fn from_row(row: &Row) -> Option<Self> {
+        let count = |column: i32| usize::try_from(column).unwrap_or(0);
+        let tasks: Vec<Uuid> = row.get::<_, Option<_>>(6)?;
+        Some(Self {
+            before: count(row.get(0)),
+            size: count(row.get(1)),
+            mark: Mark {
+                rank: row.get(2),
+                order_key: row.get(3),
+                first_task: tasks.first().copied().unwrap_or_default(),
             },
-            grant,
-            lane,
-            attempt: row.get(3),
-            max_attempts: row.get(7),
-            backoff: backoff(row, 8),
-            run_timeout: millis(row.get(10)),
-            started_us: now_us,
-        },
-        payload: row.get::<_, JsonText<String>>(6).0,
-        traceparent: row.get(11),
-    };
-    (mark, task)
+            lease_no: LeaseNo(row.get(4)),
+            attempt: row.get(5),
+            tasks,
+        })
+    }
+}
+
+impl<'a> Assembly<'a> {
+    fn new(claim: &'a Claim, now_us: i64, bundles: Vec<Bundle>) -> Self {
+        let mut places = Vec::with_capacity(claim.slots.len());
+        for (index, bundle) in bundles.iter().enumerate() {
+            places.extend(bundle.tasks.iter().enumerate().map(|(n, id)| Place {
+                id: *id,
+                position: bundle.before + n,
+                bundle: index,
+                task: None,
+            }));
+        }
+        places.sort_unstable_by_key(|place| place.id);
+        Self {
+            claim,
+            now_us,
+            bundles,
+            places,
+        }
+    }
+
+    /// Adds what was read of a task, if it is one of those that were leased. Its columns begin at `first`.
+    fn add(&mut self, row: &Row, first: usize) {
+        let Some(id) = row.get::<_, Option<Uuid>>(first) else {
+            return;
+        };
+        let Ok(place) = self.places.binary_search_by_key(&id, |place| place.id) else {
+            return;
+        };
+        let place = &mut self.places[place];
+        let bundle = &self.bundles[place.bundle];
+        let Some(session) = self.claim.slots.get(place.position) else {
+            return;
+        };
+        place.task = Some(ClaimedTask {
+            session: *session,
+            lease: Lease {
+                key: LeaseKey {
+                    task: TaskId(id),
+                    no: bundle.lease_no,
+                },
+                grant: self.claim.grant,
+                lane: self.claim.lane,
+                attempt: bundle.attempt,
+                max_attempts: row.get(first + 2),
+                backoff: backoff(row, first + 3),
+                run_timeout: millis(row.get(first + 5)),
+                started_us: self.now_us,
+            },
+            payload: row.get::<_, JsonText<String>>(first + 1).0,
+            traceparent: row.get(first + 6),
+        });
+    }
+
+    /// Tasks that were not read yet.
+    fn missing(&self) -> Vec<Uuid> {
+        self.places
+            .iter()
+            .filter(|place| place.task.is_none())
+            .map(|place| place.id)
+            .collect()
+    }
+
+    fn finish(mut self) -> Result<Claimed, StoreError> {
+        self.places.sort_unstable_by_key(|place| place.position);
+        let mut tasks = Vec::with_capacity(self.places.len());
+        for place in self.places {
+            let unknown = || StoreError::Defect(format!("task {} waited but is not stored", place.id));
+            tasks.push(place.task.ok_or_else(unknown)?);
+        }
+        Ok(Claimed {
+            tasks,
+            found: Found {
+                bundles: self.bundles.len(),
+                waiting: self.bundles.iter().map(|bundle| bundle.size).sum(),
+                last: self.bundles.iter().map(|bundle| bundle.mark).max(),
+            },
+        })
+    }
 }
 
 /// Reads a back-off from two columns, `first` and the one after it.

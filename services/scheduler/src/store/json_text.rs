@@ -9,9 +9,9 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 #[derive(Debug)]
 pub(super) struct JsonText<T>(pub(super) T);
 
-impl ToSql for JsonText<&str> {
+impl<T: AsRef<str> + std::fmt::Debug> ToSql for JsonText<T> {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        out.extend_from_slice(self.0.as_bytes());
+        out.extend_from_slice(self.0.as_ref().as_bytes());
         Ok(IsNull::No)
     }
 

@@ -16,7 +16,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 2] = [
+const MIGRATIONS: [Migration; 3] = [
     Migration {
         version: 1,
         name: "tasks",
@@ -26,6 +26,11 @@ const MIGRATIONS: [Migration; 2] = [
         version: 2,
         name: "lease_storage",
         sql: include_str!("../../migrations/0002_lease_storage.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "bundles",
+        sql: include_str!("../../migrations/0003_bundles.sql"),
     },
 ];
 

@@ -20,7 +20,7 @@ mod settle;
 mod submit;
 
 pub use cancel::{CancelStep, OpenCancel};
-pub use claim::{ClaimedTask, Mark, Slots};
+pub use claim::{Claim, Claimed, ClaimedTask, Found, Mark};
 pub use database::{Database, DatabaseConfig};
 pub use error::StoreError;
 pub use events::StoredEvent;
@@ -31,4 +31,4 @@ pub use read::{Detail, ListFilter, ListSource};
 pub use retention::{RetentionPage, RetentionPolicy};
 pub use sessions::{DeadLease, EndedSessions};
 pub use settle::{EndedRun, Fenced, GrantKey};
-pub use submit::{Existing, SubmitBatch};
+pub use submit::{BUNDLE, Existing, SubmitBatch};

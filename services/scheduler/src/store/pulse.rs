@@ -47,7 +47,7 @@ impl Database {
         let ids: Vec<i32> = lanes.iter().map(|(lane, _)| lane.0).collect();
         let ranks: Vec<i16> = lanes.iter().map(|(_, mark)| mark.rank).collect();
         let order_keys: Vec<i64> = lanes.iter().map(|(_, mark)| mark.order_key).collect();
-        let tasks: Vec<Uuid> = lanes.iter().map(|(_, mark)| mark.task).collect();
+        let tasks: Vec<Uuid> = lanes.iter().map(|(_, mark)| mark.first_task).collect();
         let row = connection
             .query_one(
                 &statement,
@@ -100,7 +100,7 @@ impl Database {
             let mark = Mark {
                 rank: row.get(1),
                 order_key: row.get(2),
-                task: row.get(3),
+                first_task: row.get(3),
             };
             match lowest.iter_mut().find(|(known, _)| *known == lane) {
                 Some((_, low)) => *low = mark.min(*low),

@@ -1,5 +1,7 @@
 //! Storing new tasks.
 
+use std::{ops::Range, time::Duration};
+
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -13,20 +15,66 @@ use crate::domain::{
     new_task::{NewTask, Start, TaskOptions},
 };
 
+/// Most tasks of a bundle. More make a large claim cheaper, and one of a single task dearer, which writes the others
+/// again; with fifty, both cost little.
+pub const BUNDLE: usize = 50;
+
+/// New tasks that are stored by one statement.
+#[derive(Default)]
+pub struct SubmitBatch<'a> {
+    rows: Vec<NewRow<'a>>,
+    grant: i64,
+}
+
+/// A new task and its first place.
+struct NewRow<'a> {
+    task: &'a NewTask,
+    lane: LaneId,
+    session: Option<SessionId>,
+}
+
+impl NewRow<'_> {
+    /// What the tasks of a bundle have in common; `None` if it has to wait for a time, or for nothing.
+    fn bundle(&self) -> Option<(LaneId, i16)> {
+        let ready = matches!(self.task.start, Start::Now | Start::After(Duration::ZERO));
+        (ready && self.session.is_none()).then_some((self.lane, -self.task.priority))
+    }
+}
+
 /// New tasks as the columns of one statement.
 #[derive(Default)]
-pub struct SubmitBatch {
+struct Columns<'a> {
     ids: Vec<Uuid>,
     lanes: Vec<i32>,
     ranks: Vec<i16>,
-    payloads: Vec<String>,
+    payloads: Vec<JsonText<&'a str>>,
     max_attempts: Vec<i16>,
-    starts: Vec<Option<i64>>,
-    delays: Vec<Option<i64>>,
-    titles: Vec<Option<String>>,
-    options: Vec<Option<String>>,
-    sessions: Vec<Option<Uuid>>,
-    grant: i64,
+    starts: Sparse<i64>,
+    delays: Sparse<i64>,
+    titles: Sparse<&'a str>,
+    options: Sparse<JsonText<String>>,
+    sessions: Sparse<Uuid>,
+    bundle_firsts: Vec<i32>,
+    bundle_lasts: Vec<i32>,
+}
+
+/// A column that few rows fill: it ends with the last of them, and `unnest` fills up the rest for nothing.
+struct Sparse<T>(Vec<Option<T>>);
+
+impl<T> Default for Sparse<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Sparse<T> {
+    /// Sets the value of a row; rows come in their order.
+    fn set(&mut self, row: usize, value: Option<T>) {
+        if value.is_some() {
+            self.0.resize_with(row, || None);
+            self.0.push(value);
+        }
+    }
 }
 
 /// A task that was stored before under an id that a client chose.
@@ -61,48 +109,93 @@ struct OptionColumns<'a> {
     traceparent: Option<&'a str>,
 }
 
-impl SubmitBatch {
+impl<'a> SubmitBatch<'a> {
     /// An empty batch whose tasks that do not have to wait are leased by this grant.
     pub fn granting(grant: GrantId) -> Self {
         Self {
+            rows: Vec::new(),
             grant: grant.0,
-            ..Self::default()
         }
     }
 
     /// Adds a task that may start at once and is leased to a session as it is stored.
-    pub fn push_leased(&mut self, task: &NewTask, lane: LaneId, session: SessionId) {
-        self.sessions.resize(self.ids.len(), None);
-        self.sessions.push(Some(session.0));
-        self.push(task, lane);
+    pub fn push_leased(&mut self, task: &'a NewTask, lane: LaneId, session: SessionId) {
+        self.rows.push(NewRow {
+            task,
+            lane,
+            session: Some(session),
+        });
     }
 
     /// Adds a task.
-    pub fn push(&mut self, task: &NewTask, lane: LaneId) {
+    pub fn push(&mut self, task: &'a NewTask, lane: LaneId) {
+        self.rows.push(NewRow {
+            task,
+            lane,
+            session: None,
+        });
+    }
+
+    /// How many tasks it holds.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// True if it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The rows in an order in which the tasks of a bundle follow each other by their ids.
+    fn columns(&self) -> Columns<'a> {
+        let mut rows: Vec<(Option<(LaneId, i16)>, &NewRow<'a>)> =
+            self.rows.iter().map(|row| (row.bundle(), row)).collect();
+        rows.sort_by_key(|(bundle, row)| (*bundle, row.task.id));
+        let mut columns = Columns::default();
+        for (_, row) in &rows {
+            columns.push(row);
+        }
+        let mut position = 0;
+        for alike in rows.chunk_by(|(one, _), (other, _)| one == other) {
+            let positions = position..position + alike.len();
+            if alike.iter().any(|(bundle, _)| bundle.is_some()) {
+                columns.bundle(positions.clone());
+            }
+            position = positions.end;
+        }
+        columns
+    }
+}
+
+impl<'a> Columns<'a> {
+    fn push(&mut self, NewRow { task, lane, session }: &NewRow<'a>) {
+        let row = self.ids.len();
         self.ids.push(task.id.0);
         self.lanes.push(lane.0);
         self.ranks.push(-task.priority);
-        self.payloads.push(task.payload.clone());
+        self.payloads.push(JsonText(&task.payload));
         self.max_attempts.push(task.max_attempts);
         let (start, delay) = match task.start {
             Start::Now => (None, None),
             Start::At(us) => (Some(us), None),
             Start::After(delay) => (None, Some(micros(delay))),
         };
-        self.starts.push(start);
-        self.delays.push(delay);
-        self.titles.push(task.options.title.clone());
-        self.options.push(option_columns(&task.options));
+        self.starts.set(row, start);
+        self.delays.set(row, delay);
+        self.titles.set(row, task.options.title.as_deref());
+        self.options.set(row, option_columns(&task.options).map(JsonText));
+        self.sessions.set(row, session.map(|session| session.0));
     }
 
-    /// How many tasks it holds.
-    pub fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// True if it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+    /// Makes bundles of the tasks at these positions.
+    fn bundle(&mut self, positions: Range<usize>) {
+        // A batch is bounded far below; as SQL counts, from 1.
+        let number = |position: usize| i32::try_from(position).unwrap_or(i32::MAX);
+        for first in positions.clone().step_by(BUNDLE) {
+            let end = positions.end.min(first + BUNDLE);
+            self.bundle_firsts.push(number(first + 1));
+            self.bundle_lasts.push(number(end));
+        }
     }
 }
 
@@ -126,7 +219,7 @@ fn option_columns(options: &TaskOptions) -> Option<String> {
     {
         return None;
     }
-    let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let columns = OptionColumns {
         description: description.as_deref(),
         owner: owner.as_deref(),
@@ -146,34 +239,27 @@ impl Database {
     ///
     /// # Errors
     /// [`StoreError::Exists`] if an id is taken; see [`StoreError`] for the rest.
-    pub async fn submit(&self, batch: &SubmitBatch) -> Result<i64, StoreError> {
+    pub async fn submit(&self, batch: &SubmitBatch<'_>) -> Result<i64, StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/submit.sql")).await?;
-        let payloads: Vec<_> = batch
-            .payloads
-            .iter()
-            .map(|text| JsonText(text.as_str()))
-            .collect();
-        let options: Vec<_> = batch
-            .options
-            .iter()
-            .map(|text| text.as_deref().map(JsonText))
-            .collect();
+        let columns = batch.columns();
         let row = connection
             .query_one(
                 &statement,
                 &[
-                    &batch.ids,
-                    &batch.lanes,
-                    &batch.ranks,
-                    &payloads,
-                    &batch.max_attempts,
-                    &batch.starts,
-                    &batch.delays,
-                    &batch.titles,
-                    &options,
-                    &batch.sessions,
+                    &columns.ids,
+                    &columns.lanes,
+                    &columns.ranks,
+                    &columns.payloads,
+                    &columns.max_attempts,
+                    &columns.starts.0,
+                    &columns.delays.0,
+                    &columns.titles.0,
+                    &columns.options.0,
+                    &columns.sessions.0,
                     &batch.grant,
+                    &columns.bundle_firsts,
+                    &columns.bundle_lasts,
                 ],
             )
             .await?;
@@ -184,12 +270,18 @@ impl Database {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn submit_existing(&self, batch: &SubmitBatch) -> Result<Vec<Existing>, StoreError> {
+    pub async fn submit_existing(&self, batch: &SubmitBatch<'_>) -> Result<Vec<Existing>, StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/submit_existing.sql")).await?;
-        let rows = connection
-            .query(&statement, &[&batch.ids, &batch.lanes, &batch.payloads])
-            .await?;
+        let mut ids = Vec::new();
+        let mut lanes = Vec::new();
+        let mut payloads = Vec::new();
+        for NewRow { task, lane, .. } in &batch.rows {
+            ids.push(task.id.0);
+            lanes.push(lane.0);
+            payloads.push(task.payload.as_str());
+        }
+        let rows = connection.query(&statement, &[&ids, &lanes, &payloads]).await?;
         Ok(rows
             .iter()
             .map(|row| Existing {

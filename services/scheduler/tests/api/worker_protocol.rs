@@ -117,8 +117,8 @@ async fn a_task_that_another_replica_puts_before_the_mark_is_found_too() {
     let elsewhere = scheduler.database.connect().await;
     elsewhere
         .execute(
-            "INSERT INTO tasklease.ready (lane, rank, order_key, task_id, lease_no, attempt)
-             SELECT lane, rank, order_key - 1, id, 2, 2 FROM tasklease.task WHERE id = $1::text::uuid",
+            "INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
+             SELECT lane, rank, order_key - 1, id, 2, 2, ARRAY[id] FROM tasklease.task WHERE id = $1::text::uuid",
             &[&id],
         )
         .await

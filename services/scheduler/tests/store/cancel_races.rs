@@ -34,11 +34,12 @@ async fn claim_in(open: &Transaction<'_>, world: &World, session: Uuid) {
                 &Uuid::nil(),
                 &vec![session],
                 &1_i64,
+                &2_i64,
             ],
         )
         .await
         .unwrap();
-    assert_eq!(rows.len(), 1);
+    assert_eq!(rows.len(), 2, "a bundle and its task");
 }
 
 async fn succeed_in(open: &Transaction<'_>, key: LeaseKey) {
@@ -83,7 +84,7 @@ async fn a_cancel_that_waits_for_a_claim_that_fails_ends_the_task() {
         until_somebody_waits(&world.raw).await;
         open.rollback().await.unwrap();
     });
-    assert_eq!(step, CancelStep::Ended(world.lane));
+    assert_eq!(step, world.ended_alone());
     assert_eq!(world.state(task).await, TaskState::Cancelled);
     world.end().await;
 }
@@ -206,6 +207,6 @@ async fn a_cancel_that_waits_for_a_promotion_says_that_the_task_moved() {
         open.commit().await.unwrap();
     });
     assert_eq!(step, CancelStep::Neither, "the caller looks again");
-    assert_eq!(world.cancel(task).await, CancelStep::Ended(world.lane));
+    assert_eq!(world.cancel(task).await, world.ended_alone());
     world.end().await;
 }

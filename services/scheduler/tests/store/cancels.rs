@@ -15,7 +15,7 @@ async fn a_waiting_task_ends_at_once_and_is_never_handed_out() {
     let world = World::new().await;
     let session = world.session("w").await;
     for task in [world.ready_task().await, world.scheduled_task().await] {
-        assert_eq!(world.cancel(task).await, CancelStep::Ended(world.lane));
+        assert_eq!(world.cancel(task).await, world.ended_alone());
         let read = world.read(task).await;
         assert_eq!(read.state, TaskState::Cancelled);
         assert_eq!((read.attempt, read.lease_no.0), (0, 0), "it never ran");
@@ -34,7 +34,7 @@ async fn a_cancelled_back_off_keeps_the_numbers_of_the_last_run() {
     let (_, lease) = world.running_task().await;
     world.settle(failed(&lease)).await;
     let task = lease.key.task;
-    assert_eq!(world.cancel(task).await, CancelStep::Ended(world.lane));
+    assert_eq!(world.cancel(task).await, world.ended_alone());
     let read = world.read(task).await;
     assert_eq!((read.attempt, read.lease_no.0), (1, 1));
     assert_eq!(world.outcomes(task).await, [Outcome::Failed]);

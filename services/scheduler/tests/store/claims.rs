@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use tasklease_scheduler::{
     domain::{ids::TaskId, new_task::NewTask, state::TaskState},
-    store::{Mark, Slots},
+    store::{Claimed, Found, Mark},
 };
 
-use crate::world::{World, new_grant, new_task, now_us, queue, task_type, tasks_of};
+use crate::world::{World, new_task, queue, task_type, tasks_of};
 
 #[tokio::test]
 async fn higher_priorities_run_first_and_equal_ones_in_submit_order() {
@@ -40,25 +40,23 @@ async fn a_claim_takes_no_more_tasks_than_there_are_slots_and_deals_them_in_orde
     let tasks: Vec<NewTask> = std::iter::repeat_with(new_task).take(5).collect();
     world.submit(&tasks).await;
     let (one, two) = (world.session("one").await, world.session("two").await);
-    let grant = new_grant();
-    let (claimed, last) = world
-        .db
-        .claim(
-            world.lane,
-            Mark::START,
-            &Slots(vec![one, two, one]),
-            grant,
-            now_us(),
-        )
-        .await
-        .unwrap();
+    let Claimed {
+        tasks: claimed,
+        found,
+    } = world
+        .claim_with(world.lane, Mark::START, vec![one, two, one])
+        .await;
     let mut dealt: Vec<_> = claimed.iter().map(|c| (c.lease.key.task, c.session)).collect();
     dealt.sort();
     assert_eq!(
         dealt,
         [(tasks[0].id, one), (tasks[1].id, two), (tasks[2].id, one)]
     );
-    assert_eq!(last.unwrap().task, tasks[2].id.0);
+    assert_eq!(
+        (found.bundles, found.waiting),
+        (1, 5),
+        "the five became ready together"
+    );
     assert!(
         claimed
             .iter()
@@ -67,7 +65,7 @@ async fn a_claim_takes_no_more_tasks_than_there_are_slots_and_deals_them_in_orde
     assert!(
         claimed
             .iter()
-            .all(|c| c.lease.grant == grant && c.payload == tasks[0].payload)
+            .all(|c| c.lease.grant == claimed[0].lease.grant && c.payload == tasks[0].payload)
     );
     let held = |session| world.db.session_leases(session);
     assert_eq!(held(one).await.unwrap().len(), 2);
@@ -86,12 +84,9 @@ async fn a_claim_takes_nothing_from_another_lane() {
         .await
         .unwrap();
     let session = world.session("w").await;
-    let (claimed, last) = world
-        .db
-        .claim(other, Mark::START, &Slots(vec![session]), new_grant(), now_us())
-        .await
-        .unwrap();
-    assert!(claimed.is_empty() && last.is_none());
+    let claimed = world.claim_with(other, Mark::START, vec![session]).await;
+    assert!(claimed.tasks.is_empty());
+    assert_eq!(claimed.found, Found::default());
     world.end().await;
 }
 
@@ -99,15 +94,15 @@ async fn a_claim_takes_nothing_from_another_lane() {
 async fn a_claim_passes_over_tasks_that_another_claim_is_taking() {
     let world = World::new().await;
     let tasks: Vec<NewTask> = std::iter::repeat_with(new_task).take(5).collect();
-    world.submit(&tasks).await;
+    world.submit(&tasks[..2]).await;
+    world.submit(&tasks[2..]).await;
     let ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
     let session = world.session("w").await;
     let mut other = world.connect().await;
     let open = other.transaction().await.unwrap();
-    let first: Vec<uuid::Uuid> = ids[..2].iter().map(|id| id.0).collect();
     open.query(
-        "SELECT FROM tasklease.ready WHERE task_id = ANY ($1) FOR UPDATE",
-        &[&first],
+        "SELECT FROM tasklease.ready WHERE first_task = $1 FOR UPDATE",
+        &[&ids[0].0],
     )
     .await
     .unwrap();
@@ -197,6 +192,7 @@ async fn a_claim_that_is_rolled_back_leaves_the_task_where_it_was() {
             &uuid::Uuid::nil(),
             &vec![session.0],
             &1_i64,
+            &2_i64,
         ],
     )
     .await

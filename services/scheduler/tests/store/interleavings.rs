@@ -138,16 +138,16 @@ impl<'a> Subject<'a> {
             .world
             .raw
             .query_one(
-                "SELECT (SELECT count(*) FROM tasklease.ready WHERE task_id = $1),
+                "SELECT (SELECT count(*) FROM tasklease.ready WHERE $1 = ANY (task_ids)),
                         (SELECT count(*) FROM tasklease.scheduled WHERE task_id = $1),
-                        (SELECT count(*) FROM tasklease.lease g, unnest(g.task_ids, g.lease_nos) AS u (id, no)
-                         WHERE u.id = $1 AND NOT EXISTS (
+                        (SELECT count(*) FROM tasklease.lease g
+                         WHERE $1 = ANY (g.task_ids) AND NOT EXISTS (
                              SELECT FROM tasklease.run r
-                             WHERE r.task_id = u.id AND r.lease_no = u.no AND r.outcome <> 0)),
+                             WHERE r.task_id = $1 AND r.lease_no = g.lease_no AND r.outcome <> 0)),
                         (SELECT count(*) FROM tasklease.run WHERE task_id = $1 AND final),
                         (SELECT coalesce(max(lease_no), 0) FROM tasklease.run WHERE task_id = $1 AND outcome <> 0),
                         (SELECT min(no) FROM (
-                             SELECT lease_no AS no FROM tasklease.ready WHERE task_id = $1
+                             SELECT lease_no AS no FROM tasklease.ready WHERE $1 = ANY (task_ids)
                              UNION ALL SELECT lease_no FROM tasklease.scheduled WHERE task_id = $1) AS places)",
                 &[&self.task.0],
             )

@@ -9,6 +9,7 @@
 mod test_database;
 
 mod blocked;
+mod bundles;
 mod cancel_races;
 mod cancels;
 mod claims;

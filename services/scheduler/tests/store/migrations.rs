@@ -80,3 +80,50 @@ async fn a_schema_of_the_same_name_that_is_not_ours_is_refused_and_left_alone() 
         .unwrap();
     test.drop().await;
 }
+
+#[tokio::test]
+async fn tasks_that_waited_and_ran_before_there_were_bundles_still_do() {
+    let test = TestDatabase::create().await;
+    let client = test.connect().await;
+    client
+        .batch_execute(&format!(
+            "CREATE SCHEMA tasklease; {} {}
+             INSERT INTO tasklease.queue (name) VALUES ('q');
+             INSERT INTO tasklease.lane (queue_id, task_type) VALUES (1, 't');
+             INSERT INTO tasklease.task (id, lane, rank, max_attempts, order_key, payload)
+             SELECT lpad(n::text, 32, '0')::uuid, 1, 0, 3, 7, '{{}}' FROM generate_series(1, 4) AS n;
+             INSERT INTO tasklease.ready
+             SELECT lane, rank, order_key, id, 1, 1 FROM tasklease.task ORDER BY id LIMIT 2;
+             INSERT INTO tasklease.lease (session_id, grant_id, task_ids, lease_nos, attempts)
+             SELECT id, 9, ARRAY(SELECT id FROM tasklease.task ORDER BY id OFFSET 2), '{{1, 5}}', '{{1, 2}}'
+             FROM tasklease.task LIMIT 1",
+            include_str!("../../migrations/0001_tasks.sql"),
+            include_str!("../../migrations/0002_lease_storage.sql"),
+        ))
+        .await
+        .unwrap();
+    client
+        .batch_execute(&format!(
+            "BEGIN; {} COMMIT",
+            include_str!("../../migrations/0003_bundles.sql")
+        ))
+        .await
+        .unwrap();
+    let standing = client
+        .query("SELECT state, attempt FROM tasklease.task_now ORDER BY id", &[])
+        .await
+        .unwrap();
+    let standing: Vec<(i16, i32)> = standing.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(standing, [(3, 0), (3, 0), (4, 1), (4, 2)]);
+    let leases: String = client
+        .query_one(
+            "SELECT string_agg(lease_no || ' ' || attempt || ' ' || right(task_ids::text, 3), ', ' ORDER BY lease_no)
+             FROM tasklease.lease",
+            &[],
+        )
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(leases, "1 1 03}, 5 2 04}");
+    test.drop().await;
+}

@@ -32,7 +32,7 @@ async fn only_due_tasks_move_and_the_first_position_of_their_lane_is_told() {
     let (moved, lanes) = world.db.promote(10).await.unwrap();
     assert_eq!((moved, lanes.len()), (2, 1));
     let (lane, mark): (_, Mark) = lanes[0];
-    assert_eq!((lane, mark.rank, mark.task), (world.lane, -9, high.id.0));
+    assert_eq!((lane, mark.rank, mark.first_task), (world.lane, -9, high.id.0));
     assert_eq!(world.state(far).await, TaskState::Scheduled);
     let session = world.session("w").await;
     assert_eq!(tasks_of(&world.claim(session, 5).await), [high.id, low.id]);
@@ -102,7 +102,7 @@ async fn the_pulse_names_the_first_place_after_the_mark_where_a_task_waits() {
         let row = world
             .raw
             .query_one(
-                "SELECT rank, order_key FROM tasklease.ready WHERE task_id = $1",
+                "SELECT rank, order_key FROM tasklease.ready WHERE first_task = $1",
                 &[&task.0],
             )
             .await
@@ -111,12 +111,12 @@ async fn the_pulse_names_the_first_place_after_the_mark_where_a_task_waits() {
     };
     assert_eq!(found, [(world.lane, place(first).await)]);
     let after_first = Mark {
-        task: first.0,
+        first_task: first.0,
         ..place(first).await
     };
     assert_eq!(ready(after_first).await, [(world.lane, place(second).await)]);
     let after_second = Mark {
-        task: second.0,
+        first_task: second.0,
         ..place(second).await
     };
     assert_eq!(ready(after_second).await, []);

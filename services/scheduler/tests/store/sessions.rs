@@ -304,12 +304,7 @@ async fn a_claim_of_many_sessions_gives_each_its_own_grant() {
     for _ in 0..2 {
         world.ready_task().await;
     }
-    let slots = tasklease_scheduler::store::Slots(vec![one, two]);
-    world
-        .db
-        .claim(world.lane, Mark::START, &slots, crate::world::new_grant(), 0)
-        .await
-        .unwrap();
+    world.claim_with(world.lane, Mark::START, vec![one, two]).await;
     world.let_expire(one).await;
     world.db.expire_sessions(10, decide).await.unwrap();
     assert_eq!(world.db.session_leases(two).await.unwrap().len(), 1);

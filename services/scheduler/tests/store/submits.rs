@@ -146,7 +146,8 @@ async fn ids_that_are_taken_are_named_with_whether_the_task_is_the_same() {
         payload: "{}".into(),
         ..other
     };
-    let batch = world.batch(&[same.clone(), other.clone(), new_task()]);
+    let tasks = [same.clone(), other.clone(), new_task()];
+    let batch = world.batch(&tasks);
     let mut existing = world.db.submit_existing(&batch).await.unwrap();
     existing.sort_by_key(|existing| existing.id);
     let found: Vec<_> = existing.iter().map(|e| (e.id, e.same)).collect();

@@ -16,7 +16,9 @@ use tasklease_scheduler::{
         task::TaskRecord,
         verdict::{self, TimedOut, Verdict},
     },
-    store::{CancelStep, Database, DatabaseConfig, Detail, Fenced, Mark, Slots, SubmitBatch, migrate},
+    store::{
+        CancelStep, Claim, Claimed, Database, DatabaseConfig, Detail, Fenced, Mark, SubmitBatch, migrate,
+    },
 };
 use tokio_postgres::{Client, types::ToSql};
 use uuid::Uuid;
@@ -61,7 +63,7 @@ impl World {
         self.db.submit(&self.batch(tasks)).await.unwrap()
     }
 
-    pub(crate) fn batch(&self, tasks: &[NewTask]) -> SubmitBatch {
+    pub(crate) fn batch<'a>(&self, tasks: &'a [NewTask]) -> SubmitBatch<'a> {
         let mut batch = SubmitBatch::default();
         for task in tasks {
             batch.push(task, self.lane);
@@ -115,13 +117,21 @@ impl World {
         session: SessionId,
         most: usize,
     ) -> (Vec<Lease>, Option<Mark>) {
-        let slots = Slots(vec![session; most]);
-        let (tasks, last) = self
-            .db
-            .claim(self.lane, mark, &slots, new_grant(), now_us())
-            .await
-            .unwrap();
-        (tasks.into_iter().map(|task| task.lease).collect(), last)
+        let claimed = self.claim_with(self.lane, mark, vec![session; most]).await;
+        let leases = claimed.tasks.into_iter().map(|task| task.lease).collect();
+        (leases, claimed.found.last)
+    }
+
+    /// Leases tasks of a lane, one to each of the sessions.
+    pub(crate) async fn claim_with(&self, lane: LaneId, mark: Mark, slots: Vec<SessionId>) -> Claimed {
+        let claim = Claim {
+            lane,
+            mark,
+            bundles: slots.len() + 1,
+            slots,
+            grant: new_grant(),
+        };
+        self.db.claim(&claim, now_us()).await.unwrap()
     }
 
     pub(crate) async fn settle(&self, verdict: Verdict) -> Vec<Fenced> {
@@ -130,6 +140,14 @@ impl World {
 
     pub(crate) async fn cancel(&self, task: TaskId) -> CancelStep {
         self.db.cancel(task, "a reason", LEASE).await.unwrap()
+    }
+
+    /// What a cancel comes to that ends a waiting task in a bundle of its own.
+    pub(crate) fn ended_alone(&self) -> CancelStep {
+        CancelStep::Ended {
+            lane: self.lane,
+            others: None,
+        }
     }
 
     pub(crate) async fn read(&self, task: TaskId) -> TaskRecord {

@@ -3,7 +3,7 @@
 use super::{Generation, Sessions};
 use crate::{
     domain::ids::{GrantId, LaneId, SessionId},
-    store::{Mark, Slots},
+    store::{BUNDLE, Claim, Found, Mark},
 };
 
 /// A lane that some session here takes from.
@@ -14,18 +14,14 @@ pub(super) struct Lane {
     claiming: bool,
     rings: u64,
     turn: usize,
+    /// How many tasks a bundle of it held when it was last looked at.
+    bundle_size: usize,
 }
 
 /// Credit set aside for one claim.
 pub struct Reservation {
-    /// The lane to claim from.
-    pub lane: LaneId,
-    /// Where to begin.
-    pub mark: Mark,
-    /// The session of each task, in order.
-    pub slots: Slots,
-    /// Names what each session gets of it.
-    pub grant: GrantId,
+    /// What to ask for.
+    pub claim: Claim,
     pub(super) shares: Vec<Share>,
     rings: u64,
 }
@@ -47,6 +43,8 @@ impl Default for Lane {
             claiming: false,
             rings: 0,
             turn: 0,
+            // If they are smaller, the first claim finds too little; if they were larger, it would lock too much.
+            bundle_size: BUNDLE,
         }
     }
 }
@@ -110,10 +108,14 @@ impl Lane {
         }
         self.claiming = true;
         Some(Reservation {
-            lane: id,
-            mark: self.mark,
-            slots: Slots(slots),
-            grant,
+            claim: Claim {
+                lane: id,
+                mark: self.mark,
+                // One more than is needed, so that a claim that takes the last of them notices.
+                bundles: slots.len().div_ceil(self.bundle_size) + 1,
+                slots,
+                grant,
+            },
             shares,
             rings: self.rings,
         })
@@ -170,15 +172,19 @@ impl Lane {
         (slots, shares)
     }
 
-    /// A claim came back with so many tasks. Fewer than asked for means that the lane is empty,
+    /// A claim came back. If it looked at fewer bundles than it could have, and has credit left, the lane is empty,
     /// unless somebody rang meanwhile.
-    pub(super) fn claimed(&mut self, reservation: &Reservation, tasks: usize, last: Option<Mark>) {
+    pub(super) fn claimed(&mut self, reservation: &Reservation, tasks: usize, found: &Found) {
         self.claiming = false;
+        if let Some(size) = found.waiting.checked_div(found.bundles) {
+            self.bundle_size = size.max(1);
+        }
         if self.rings == reservation.rings {
-            if let Some(last) = last {
+            if let Some(last) = found.last {
                 self.mark = last;
             }
-            if tasks < reservation.slots.0.len() {
+            let Claim { slots, bundles, .. } = &reservation.claim;
+            if tasks < slots.len() && found.bundles < *bundles {
                 self.waiting = false;
             }
         }

@@ -33,7 +33,7 @@ use crate::{
         lease::Lease,
         limits,
     },
-    store::{ClaimedTask, GrantKey, Mark, OpenCancel},
+    store::{Claimed, ClaimedTask, GrantKey, Mark, OpenCancel},
 };
 
 /// What the fleet pushes onto a worker's ClaimTask stream.
@@ -244,15 +244,10 @@ impl Fleet {
 
     /// Hands claimed tasks to their sessions and gives unused credit back. Returns the tasks whose session left, or
     /// attached another stream, while the claim was under way.
-    pub(super) fn deal(
-        &self,
-        reservation: &Reservation,
-        tasks: Vec<ClaimedTask>,
-        last: Option<Mark>,
-    ) -> Vec<ClaimedTask> {
+    pub(super) fn deal(&self, reservation: &Reservation, claimed: Claimed) -> Vec<ClaimedTask> {
         let mut state = self.state();
-        let claimed = tasks.len();
-        let mut by_session = by_session(tasks);
+        let tasks = claimed.tasks.len();
+        let mut by_session = by_session(claimed.tasks);
         let mut homeless = Vec::new();
         for share in &reservation.shares {
             let dealt = by_session.remove(&share.session).unwrap_or_default();
@@ -267,8 +262,8 @@ impl Fleet {
                 None => homeless.extend(dealt),
             }
         }
-        if let Some(lane) = state.lanes.get_mut(&reservation.lane) {
-            lane.claimed(reservation, claimed, last);
+        if let Some(lane) = state.lanes.get_mut(&reservation.claim.lane) {
+            lane.claimed(reservation, tasks, &claimed.found);
             if lane.wants_claim() {
                 self.wake.notify_one();
             }
@@ -279,9 +274,9 @@ impl Fleet {
     /// Ends a claim that failed: gives its credit back, and lets the lane be tried again. The claim may have been
     /// committed although its answer was lost: nobody was told of those leases.
     pub(super) fn claim_failed(&self, reservation: &Reservation) {
-        self.deal(reservation, Vec::new(), None);
+        self.deal(reservation, Claimed::default());
         let mut state = self.state();
-        if let Some(lane) = state.lanes.get_mut(&reservation.lane) {
+        if let Some(lane) = state.lanes.get_mut(&reservation.claim.lane) {
             lane.ring(Mark::START);
         }
         state.suspect(&reservation.shares);

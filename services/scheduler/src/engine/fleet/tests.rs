@@ -4,10 +4,13 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::verdict::TimedOut;
-use crate::domain::{
-    backoff::Backoff,
-    ids::{GrantId, LeaseNo, TaskId},
+use crate::{
+    domain::{
+        backoff::Backoff,
+        ids::{GrantId, LeaseNo, TaskId},
+        verdict::TimedOut,
+    },
+    store::Found,
 };
 
 const LANE: LaneId = LaneId(1);
@@ -65,15 +68,25 @@ fn only(mut reservations: Vec<Reservation>) -> Reservation {
     reservations.remove(0)
 }
 
+/// What a claim finds if every task lies in a bundle of its own.
+fn found(tasks: Vec<ClaimedTask>) -> Claimed {
+    let found = Found {
+        bundles: tasks.len(),
+        waiting: tasks.len(),
+        last: Some(Mark::before(0, 1)),
+    };
+    Claimed { tasks, found }
+}
+
 #[test]
 fn slots_are_dealt_in_turn_and_never_beyond_credit() {
     let fleet = Fleet::default();
     let _one = connect(&fleet, session(1), 3);
     let _two = connect(&fleet, session(2), 1);
     let reservation = only(fleet.reserve(100));
-    assert_eq!(reservation.slots.0.len(), 4);
+    assert_eq!(reservation.claim.slots.len(), 4);
     assert_ne!(
-        reservation.slots.0[0], reservation.slots.0[1],
+        reservation.claim.slots[0], reservation.claim.slots[1],
         "the first two tasks go to two workers"
     );
     assert!(fleet.lanes_with_room().is_empty(), "all credit is set aside");
@@ -86,17 +99,54 @@ fn unused_credit_comes_back_and_a_short_claim_drains_the_lane() {
     let reservation = only(fleet.reserve(100));
     assert!(
         fleet
-            .deal(
-                &reservation,
-                vec![claimed(1, session(1))],
-                Some(Mark::before(0, 1))
-            )
+            .deal(&reservation, found(vec![claimed(1, session(1))]))
             .is_empty()
     );
     assert_eq!(worker.tasks.try_recv().map(|push| push.len()), Ok(1));
     assert!(fleet.reserve(100).is_empty(), "nothing waits");
     fleet.wake_lanes([(LANE, Mark::START)]);
-    assert_eq!(only(fleet.reserve(100)).slots.0.len(), 4);
+    assert_eq!(only(fleet.reserve(100)).claim.slots.len(), 4);
+}
+
+#[test]
+fn a_claim_looks_at_as_many_bundles_as_its_tasks_may_fill_and_one_more() {
+    let fleet = Fleet::default();
+    let _worker = connect(&fleet, session(1), 100);
+    let bundles_and_back = |bundles, waiting| {
+        let reservation = only(fleet.reserve(20));
+        let asked = reservation.claim.bundles;
+        let found = Found {
+            bundles,
+            waiting,
+            last: None,
+        };
+        let tasks = Vec::new();
+        fleet.deal(&reservation, Claimed { tasks, found });
+        fleet.wake_lanes([(LANE, Mark::START)]);
+        asked
+    };
+    assert_eq!(bundles_and_back(2, 2), 2, "nothing is known: they may be full");
+    assert_eq!(bundles_and_back(4, 30), 21, "each holds one");
+    assert_eq!(bundles_and_back(0, 0), 4, "each holds seven");
+    assert_eq!(bundles_and_back(0, 0), 4, "who finds none learns nothing");
+}
+
+#[test]
+fn a_lane_is_drained_only_if_the_claim_could_have_looked_further() {
+    let fleet = Fleet::default();
+    let _worker = connect(&fleet, session(1), 5);
+    let reservation = only(fleet.reserve(100));
+    let found = Found {
+        bundles: reservation.claim.bundles,
+        waiting: 2,
+        last: None,
+    };
+    let tasks = vec![claimed(1, session(1)), claimed(2, session(1))];
+    fleet.deal(&reservation, Claimed { tasks, found });
+    let again = only(fleet.reserve(100));
+    assert_eq!(again.claim.slots.len(), 3);
+    fleet.deal(&again, self::found(vec![claimed(3, session(1))]));
+    assert!(fleet.reserve(100).is_empty(), "drained");
 }
 
 #[test]
@@ -105,9 +155,9 @@ fn a_ring_during_a_claim_is_not_lost() {
     let _worker = connect(&fleet, session(1), 5);
     let reservation = only(fleet.reserve(100));
     fleet.wake_lanes([(LANE, Mark::before(-7, 3))]);
-    assert!(fleet.deal(&reservation, Vec::new(), None).is_empty());
+    assert!(fleet.deal(&reservation, Claimed::default()).is_empty());
     let again = only(fleet.reserve(100));
-    assert_eq!(again.slots.0.len(), 5);
+    assert_eq!(again.claim.slots.len(), 5);
 }
 
 #[test]
@@ -117,7 +167,9 @@ fn a_new_stream_starts_without_credit_and_gets_nothing_claimed_for_the_old_one()
     let reservation = only(fleet.reserve(100));
     let (new, mut tasks) = fleet.attach_claim(session(1), "w", vec![LANE], Vec::new(), &HashSet::new());
     assert_eq!(
-        fleet.deal(&reservation, vec![claimed(1, session(1))], None).len(),
+        fleet
+            .deal(&reservation, found(vec![claimed(1, session(1))]))
+            .len(),
         1,
         "handed back"
     );
@@ -130,7 +182,7 @@ fn a_new_stream_starts_without_credit_and_gets_nothing_claimed_for_the_old_one()
         "credit of the old stream does not count"
     );
     fleet.add_credit(session(1), new, 2);
-    assert_eq!(only(fleet.reserve(100)).slots.0.len(), 2);
+    assert_eq!(only(fleet.reserve(100)).claim.slots.len(), 2);
 }
 
 #[test]
@@ -140,8 +192,7 @@ fn a_lease_that_nobody_accepts_is_taken_back_and_an_accepted_one_is_not() {
     let reservation = only(fleet.reserve(100));
     fleet.deal(
         &reservation,
-        vec![claimed(1, session(1)), claimed(2, session(1))],
-        None,
+        found(vec![claimed(1, session(1)), claimed(2, session(1))]),
     );
     fleet.accept(session(1), lease(1, 1).key);
     assert!(
@@ -264,7 +315,7 @@ fn a_paused_lane_is_left_alone() {
     fleet.set_paused(vec![LANE]);
     assert!(fleet.reserve(100).is_empty() && fleet.lanes_with_room().is_empty());
     fleet.set_paused(Vec::new());
-    assert_eq!(only(fleet.reserve(100)).slots.0.len(), 2);
+    assert_eq!(only(fleet.reserve(100)).claim.slots.len(), 2);
 }
 
 #[test]
@@ -275,7 +326,7 @@ fn a_session_that_comes_back_with_other_types_gets_no_more_of_the_old_ones() {
     let (claim, _tasks) = fleet.attach_claim(session(1), "w", vec![other], Vec::new(), &HashSet::new());
     fleet.add_credit(session(1), claim, 2);
     assert_eq!(fleet.lanes_with_room(), [(other, Mark::START)]);
-    assert_eq!(only(fleet.reserve(100)).lane, other);
+    assert_eq!(only(fleet.reserve(100)).claim.lane, other);
 }
 
 /// A fleet that looked into its lane and found it empty.
@@ -286,7 +337,7 @@ fn drained(credits: &[u32]) -> (Fleet, Vec<Connected>) {
         .map(|(n, credit)| connect(&fleet, session(n), *credit))
         .collect();
     for reservation in fleet.reserve(100) {
-        fleet.deal(&reservation, Vec::new(), None);
+        fleet.deal(&reservation, Claimed::default());
     }
     (fleet, workers)
 }
@@ -302,7 +353,11 @@ fn new_tasks_go_to_workers_in_turn_and_those_that_must_wait_do_not() {
     };
     assert_ne!(first, second, "two tasks go to two workers");
     fleet.wake_lanes([(LANE, Mark::START)]);
-    assert_eq!(only(fleet.reserve(100)).slots.0.len(), 2, "the credit left over");
+    assert_eq!(
+        only(fleet.reserve(100)).claim.slots.len(),
+        2,
+        "the credit left over"
+    );
 }
 
 #[test]
@@ -316,12 +371,12 @@ fn a_new_task_overtakes_none_that_may_wait_in_its_lane() {
         "a claim is under way"
     );
     let claimed_all = vec![claimed(1, session(1)), claimed(2, session(1))];
-    fleet.deal(&reservation, claimed_all, Some(Mark::before(0, 2)));
+    fleet.deal(&reservation, found(claimed_all));
     assert!(
         fleet.reserve_direct(&[Some(LANE)]).is_none(),
         "the claim left some"
     );
-    fleet.deal(&only(fleet.reserve(2)), Vec::new(), None);
+    fleet.deal(&only(fleet.reserve(2)), Claimed::default());
     assert!(fleet.reserve_direct(&[Some(LANE)]).is_some(), "nothing waits");
 }
 

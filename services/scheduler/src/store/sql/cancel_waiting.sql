@@ -1,9 +1,19 @@
--- cancel_waiting: ends a task that waits. No row if it does not wait.
--- $1 task id, $2 reason; returns the lane
+-- cancel_waiting: ends a task that waits. No row if it does not wait, or if its bundle changed while this ran.
+-- $1 task id, $2 reason; returns the lane, and rank and order key of the bundle if others wait in it, which a claim
+-- may have passed over meanwhile
 WITH t AS (SELECT id, lane, rank, order_key FROM tasklease.task WHERE id = $1),
-from_ready AS (
+from_bundle AS (
+    UPDATE tasklease.ready r
+    SET task_ids = array_remove(r.task_ids, t.id), first_task = (array_remove(r.task_ids, t.id))[1]
+    FROM t
+    WHERE r.lane = t.lane AND r.rank = t.rank AND r.order_key = t.order_key
+      AND r.first_task <= t.id AND t.id = ANY (r.task_ids) AND cardinality(r.task_ids) > 1
+    RETURNING r.lease_no, r.attempt, r.rank, r.order_key
+),
+whole_bundle AS (
     DELETE FROM tasklease.ready r USING t
-    WHERE r.lane = t.lane AND r.rank = t.rank AND r.order_key = t.order_key AND r.task_id = t.id
+    WHERE r.lane = t.lane AND r.rank = t.rank AND r.order_key = t.order_key
+      AND r.first_task = t.id AND cardinality(r.task_ids) = 1
     RETURNING r.lease_no, r.attempt
 ),
 from_scheduled AS (
@@ -11,5 +21,7 @@ from_scheduled AS (
 )
 INSERT INTO tasklease.run (task_id, lease_no, outcome, final, attempt, finished_at, cancel_reason)
 SELECT $1, lease_no, 3, true, attempt - 1, now(), $2
-FROM (SELECT * FROM from_ready UNION ALL SELECT * FROM from_scheduled) AS waiting
-RETURNING (SELECT lane FROM t)
+FROM (SELECT lease_no, attempt FROM from_bundle
+      UNION ALL SELECT * FROM whole_bundle
+      UNION ALL SELECT * FROM from_scheduled) AS waiting
+RETURNING (SELECT lane FROM t), (SELECT rank FROM from_bundle), (SELECT order_key FROM from_bundle)

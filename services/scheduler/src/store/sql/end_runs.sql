@@ -23,8 +23,8 @@ won AS (
     RETURNING task_id, lease_no, outcome, final
 ),
 at_once AS (
-    INSERT INTO tasklease.ready (lane, rank, order_key, task_id, lease_no, attempt)
-    SELECT t.lane, t.rank, t.order_key, t.id, won.lease_no + 1, ended.next_attempt
+    INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
+    SELECT t.lane, t.rank, t.order_key, t.id, won.lease_no + 1, ended.next_attempt, ARRAY[t.id]
     FROM won
     JOIN ended USING (task_id, lease_no)
     JOIN tasklease.task t ON t.id = won.task_id

@@ -6,14 +6,14 @@ WITH gone AS (
 ),
 grants AS (
     DELETE FROM tasklease.lease WHERE session_id = ANY ($1::uuid[])
-    RETURNING session_id, task_ids, lease_nos, attempts, created_at
+    RETURNING session_id, task_ids, lease_no, attempt, created_at
 )
-SELECT grants.session_id, gone.name AS worker, u.task_id, u.lease_no, u.attempt, t.lane, t.max_attempts,
+SELECT grants.session_id, gone.name AS worker, u.task_id, grants.lease_no, grants.attempt, t.lane, t.max_attempts,
        (extract(epoch FROM grants.created_at) * 1000000)::bigint AS started_us,
        (SELECT count(*) FROM tasklease.run r WHERE r.task_id = u.task_id AND r.outcome = 5)::int AS losses
 FROM grants
 LEFT JOIN gone ON gone.id = grants.session_id
-CROSS JOIN LATERAL unnest(grants.task_ids, grants.lease_nos, grants.attempts) AS u (task_id, lease_no, attempt)
+CROSS JOIN LATERAL unnest(grants.task_ids) AS u (task_id)
 JOIN tasklease.task t ON t.id = u.task_id
 WHERE NOT EXISTS (SELECT FROM tasklease.run r
-                  WHERE r.task_id = u.task_id AND r.lease_no = u.lease_no AND r.outcome <> 0)
+                  WHERE r.task_id = u.task_id AND r.lease_no = grants.lease_no AND r.outcome <> 0)

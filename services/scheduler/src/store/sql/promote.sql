@@ -10,10 +10,10 @@ moved AS (
     RETURNING s.task_id, s.lease_no, s.attempt
 ),
 placed AS (
-    INSERT INTO tasklease.ready (lane, rank, order_key, task_id, lease_no, attempt)
-    SELECT t.lane, t.rank, t.order_key, t.id, moved.lease_no, moved.attempt
+    INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
+    SELECT t.lane, t.rank, t.order_key, t.id, moved.lease_no, moved.attempt, ARRAY[t.id]
     FROM moved
     JOIN tasklease.task t ON t.id = moved.task_id
-    RETURNING lane, rank, order_key, task_id
+    RETURNING lane, rank, order_key, first_task
 )
-SELECT lane, rank, order_key, task_id FROM placed
+SELECT lane, rank, order_key, first_task FROM placed

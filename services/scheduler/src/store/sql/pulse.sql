@@ -1,6 +1,6 @@
 -- pulse: one look at everything that may need a background loop; now and then it says that this scheduler is alive.
 -- $1 this scheduler, $2 its name, $3 lanes that somebody here has room for, and where to begin in each:
--- $4 rank, $5 order key, $6 task id
+-- $4 rank, $5 order key, $6 first task
 WITH alive AS (
     INSERT INTO tasklease.scheduler (id, name)
     SELECT $1::uuid, $2::text
@@ -9,11 +9,11 @@ WITH alive AS (
 ),
 first_ready AS MATERIALIZED (
     SELECT mark.lane, first.rank, first.order_key
-    FROM unnest($3::int[], $4::smallint[], $5::bigint[], $6::uuid[]) AS mark (lane, rank, order_key, task_id),
+    FROM unnest($3::int[], $4::smallint[], $5::bigint[], $6::uuid[]) AS mark (lane, rank, order_key, first_task),
          LATERAL (SELECT r.rank, r.order_key FROM tasklease.ready r
                   WHERE r.lane = mark.lane
-                    AND (r.rank, r.order_key, r.task_id) > (mark.rank, mark.order_key, mark.task_id)
-                  ORDER BY r.rank, r.order_key, r.task_id LIMIT 1) AS first
+                    AND (r.rank, r.order_key, r.first_task) > (mark.rank, mark.order_key, mark.first_task)
+                  ORDER BY r.rank, r.order_key, r.first_task LIMIT 1) AS first
 )
 SELECT EXISTS (SELECT FROM tasklease.session WHERE expires_at < clock_timestamp()) AS expired,
        EXISTS (SELECT FROM tasklease.lease l

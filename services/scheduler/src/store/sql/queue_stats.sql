@@ -4,10 +4,10 @@ WITH scheduled AS MATERIALIZED (SELECT task_id FROM tasklease.scheduled LIMIT $2
 leased AS (
     SELECT t.lane, count(*) AS n
     FROM tasklease.lease g
-    CROSS JOIN LATERAL unnest(g.task_ids, g.lease_nos) AS u (task_id, lease_no)
+    CROSS JOIN LATERAL unnest(g.task_ids) AS u (task_id)
     JOIN tasklease.task t ON t.id = u.task_id
     WHERE NOT EXISTS (SELECT FROM tasklease.run r
-                      WHERE r.task_id = u.task_id AND r.lease_no = u.lease_no AND r.outcome <> 0)
+                      WHERE r.task_id = u.task_id AND r.lease_no = g.lease_no AND r.outcome <> 0)
     GROUP BY t.lane
 ),
 waiting AS (
@@ -20,7 +20,9 @@ SELECT q.name AS queue, l.task_type, q.paused,
        (SELECT count(*) FROM tasklease.session s
         WHERE q.name = ANY (s.queues) AND l.task_type = ANY (s.task_types) AND s.expires_at > now())::int AS workers,
        coalesce(waiting.n, 0) AS scheduled,
-       (SELECT count(*) FROM (SELECT FROM tasklease.ready r WHERE r.lane = l.id LIMIT $2) AS waiting_here) AS pending,
+       (SELECT least($2, coalesce(sum(size), 0)::bigint)
+        FROM (SELECT cardinality(task_ids) AS size FROM tasklease.ready r WHERE r.lane = l.id LIMIT $2) AS bundles
+       ) AS pending,
        coalesce(leased.n, 0) AS running,
        coalesce((SELECT tasks FROM tasklease.ended_count e WHERE e.lane = l.id AND e.state = 5), 0) AS succeeded,
        coalesce((SELECT tasks FROM tasklease.ended_count e WHERE e.lane = l.id AND e.state = 6), 0) AS failed,

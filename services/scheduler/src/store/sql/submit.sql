@@ -1,8 +1,9 @@
 -- submit: stores a batch of tasks and puts each into its first place, all or nothing: into the hands of a session,
 -- among those that are ready, or among those that wait for their time.
 -- $1 ids, $2 lanes, $3 ranks, $4 payloads, $5 max attempts,
--- $6 start times (µs since 1970 or null), $7 delays (µs or null), $8 titles,
--- $9 rarer options (one object, or null), $10 sessions to lease to (or null; the array may be shorter), $11 grant id
+-- $6 start times (µs since 1970), $7 delays (µs), $8 titles, $9 rarer options (one object),
+-- $10 sessions to lease to, $11 grant id, $12 first and $13 last positions of bundles of tasks that are ready
+-- $6 to $10 hold null for most tasks and end where only nulls would follow.
 -- Returns the commit's clock in µs since 1970.
 WITH clock AS MATERIALIZED (SELECT (extract(epoch FROM now()) * 1000000)::bigint AS us),
 stored AS (
@@ -20,23 +21,29 @@ stored AS (
          AS u (id, lane, rank, payload, max_attempts, start_us, delay_us, title, options)
 ),
 now_ready AS (
-    INSERT INTO tasklease.ready (lane, rank, order_key, task_id, lease_no, attempt)
-    SELECT u.lane, u.rank, clock.us, u.id, 1, 1
-    FROM clock, unnest($1::uuid[], $2::int[], $3::smallint[], $6::bigint[], $7::bigint[], $10::uuid[])
-         AS u (id, lane, rank, start_us, delay_us, session_id)
-    WHERE u.session_id IS NULL AND coalesce(u.start_us, clock.us + u.delay_us, clock.us) <= clock.us
+    INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
+    SELECT ($2::int[])[b.first], ($3::smallint[])[b.first], clock.us, ($1::uuid[])[b.first], 1, 1,
+           ($1::uuid[])[b.first:b.last]
+    FROM clock, unnest($12::int[], $13::int[]) AS b (first, last)
+),
+overdue AS (
+    INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
+    SELECT u.lane, u.rank, clock.us, u.id, 1, 1, ARRAY[u.id]
+    FROM clock, unnest($1::uuid[], $2::int[], $3::smallint[], $6::bigint[]) AS u (id, lane, rank, start_us)
+    WHERE cardinality($6::bigint[]) > 0 AND u.start_us <= clock.us
 ),
 granted AS (
-    INSERT INTO tasklease.lease (session_id, grant_id, task_ids, lease_nos, attempts)
-    SELECT u.session_id, $11::bigint, array_agg(u.id), array_agg(1), array_agg(1::smallint)
+    INSERT INTO tasklease.lease (session_id, grant_id, lease_no, attempt, task_ids)
+    SELECT u.session_id, $11::bigint, 1, 1, array_agg(u.id)
     FROM unnest($1::uuid[], $10::uuid[]) AS u (id, session_id)
-    WHERE u.session_id IS NOT NULL
+    WHERE cardinality($10::uuid[]) > 0 AND u.session_id IS NOT NULL
     GROUP BY u.session_id
 ),
 later AS (
     INSERT INTO tasklease.scheduled (task_id, due_at, lease_no, attempt)
     SELECT u.id, to_timestamp(coalesce(u.start_us, clock.us + u.delay_us) / 1000000.0), 1, 1
     FROM clock, unnest($1::uuid[], $6::bigint[], $7::bigint[]) AS u (id, start_us, delay_us)
-    WHERE coalesce(u.start_us, clock.us + u.delay_us) > clock.us
+    WHERE cardinality($6::bigint[]) + cardinality($7::bigint[]) > 0
+      AND coalesce(u.start_us, clock.us + u.delay_us) > clock.us
 )
 SELECT us FROM clock
