@@ -56,11 +56,12 @@ impl Engine {
             repeated: Vec::new(),
             settling: None,
         };
+        let mut accepted = Vec::new();
         let mut events = Vec::new();
         let mut endings = Vec::new();
         for ((key, news), held) in reports.into_iter().zip(holds) {
             match news {
-                News::Accepted if held => fleet.accept(session, key),
+                News::Accepted if held => accepted.push(key),
                 News::Event(number, kind) if held => events.push(TaskEvent {
                     lease: key,
                     number,
@@ -69,6 +70,9 @@ impl Engine {
                 News::Accepted | News::Event(..) => acknowledged.stale.push(key),
                 News::Ended(ending) => endings.push((key, ending)),
             }
+        }
+        if !accepted.is_empty() {
+            fleet.accept(session, &accepted);
         }
         if !events.is_empty() {
             // Before the endings: an event of a run that has ended would be refused.
@@ -84,10 +88,14 @@ impl Engine {
         endings: Vec<(LeaseKey, Ending)>,
         acknowledged: &mut Acknowledged,
     ) -> Result<(), Error> {
-        let mut verdicts = Vec::new();
+        let ended = self
+            .parts
+            .fleet
+            .end_leases(session, endings.iter().map(|(key, _)| *key));
+        let mut verdicts = Vec::with_capacity(endings.len());
         let mut emptied = Vec::new();
-        for (key, ending) in endings {
-            match self.parts.fleet.end_lease(session, key) {
+        for ((key, ending), ended) in endings.into_iter().zip(ended) {
+            match ended {
                 Some(Ended {
                     lease,
                     worker,

@@ -2,12 +2,9 @@
 //!
 //! One flush is under way at a time: the flush that removes a grant must not overtake one that ends a run in it.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use foldhash::{HashMap, HashSet};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -272,7 +269,7 @@ impl SettlerParts {
 
     fn announce<'a>(&self, verdicts: impl Iterator<Item = &'a Verdict> + Clone, won: &Won) {
         let mut again = Vec::new();
-        let mut ended: HashMap<(LaneId, TaskState), i64> = HashMap::new();
+        let mut ended: HashMap<(LaneId, TaskState), i64> = HashMap::default();
         let won = verdicts.filter_map(|verdict| Some((verdict, won.outcome(&verdict.key)?)));
         for (verdict, outcome) in won.clone() {
             let state = match (outcome, &verdict.end) {

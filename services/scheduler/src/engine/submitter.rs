@@ -90,12 +90,16 @@ impl Engine {
     pub async fn submit(&self, tasks: Vec<NewTask>) -> Result<Stored, Error> {
         let mut placed = Vec::with_capacity(tasks.len());
         for task in tasks {
-            let lane = self
-                .parts
-                .lanes
-                .lane(&task.queue, &task.task_type)
-                .await
-                .map_err(Error::from)?;
+            let lane = match placed.last() {
+                // Most batches are of one lane.
+                Some((before, lane)) if is_same_lane(before, &task) => *lane,
+                _ => self
+                    .parts
+                    .lanes
+                    .lane(&task.queue, &task.task_type)
+                    .await
+                    .map_err(Error::from)?,
+            };
             placed.push((task, lane));
         }
         self.parts.submitter.submit(placed).await
@@ -192,6 +196,10 @@ impl Flusher {
         });
         self.fleet.wake_lanes(lowest);
     }
+}
+
+fn is_same_lane(one: &NewTask, other: &NewTask) -> bool {
+    one.queue == other.queue && one.task_type == other.task_type
 }
 
 fn tasks_of(batch: &[Submission]) -> impl Iterator<Item = &(NewTask, LaneId)> {

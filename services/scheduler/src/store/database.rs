@@ -29,8 +29,9 @@ pub struct Database {
 }
 
 /// Settings of every session. Hot statements must not depend on statistics, which are missing or stale just when a
-/// table grows fastest, so sequential scans are a last resort; compiling plans costs more than these statements.
-const GENERAL: &str = "-c enable_seqscan=off -c jit=off";
+/// table grows fastest, so sequential scans are a last resort. Compiling plans, or making them anew for each call, costs
+/// more than these statements.
+const GENERAL: &str = "-c enable_seqscan=off -c jit=off -c plan_cache_mode=force_generic_plan";
 
 /// A claim must walk its two indexes in order, whatever the planner believes about them.
 const CLAIMS: &str = "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off \

@@ -1,10 +1,8 @@
 //! The leases that the worker holds: running, or ended with a report under way.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Instant,
-};
+use std::{collections::VecDeque, time::Instant};
 
+use foldhash::HashMap;
 use tasklease_proto::v1::{LeaseRef, report::News};
 
 use crate::{lease_key::LeaseKey, outcome::Told, run_code::RunningCode};

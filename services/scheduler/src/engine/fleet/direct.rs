@@ -1,6 +1,6 @@
 //! Tasks that go to a worker as they are stored, because none waits before them.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::{Fleet, State, by_session, lane::Share, next_grant};
 use crate::{
@@ -23,7 +23,7 @@ impl Fleet {
     /// A lane takes part only if nothing waits in it and there is room for all of its tasks. Otherwise they must wait
     /// in line, where their priorities decide.
     pub(in crate::engine) fn reserve_direct(&self, lanes: &[Option<LaneId>]) -> Option<DirectReservation> {
-        let mut wanted: HashMap<LaneId, usize> = HashMap::new();
+        let mut wanted: HashMap<LaneId, usize> = HashMap::default();
         for lane in lanes.iter().flatten() {
             *wanted.entry(*lane).or_default() += 1;
         }
@@ -36,7 +36,7 @@ impl Fleet {
             ..
         } = &mut *state;
         let mut shares = Vec::new();
-        let mut dealt = HashMap::new();
+        let mut dealt = HashMap::default();
         for (id, tasks) in wanted {
             if let Some(lane) = known.get_mut(&id)
                 && lane.is_drained()

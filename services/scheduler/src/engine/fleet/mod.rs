@@ -8,11 +8,12 @@ mod lane;
 mod session;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
+use foldhash::HashMap;
 use tokio::{
     sync::{Notify, mpsc},
     time::Instant,
@@ -307,16 +308,24 @@ impl Fleet {
         }
     }
 
-    /// Marks a lease as accepted.
-    pub(super) fn accept(&self, id: SessionId, key: LeaseKey) {
+    /// Marks leases as accepted.
+    pub(super) fn accept(&self, id: SessionId, keys: &[LeaseKey]) {
         if let Some(session) = self.state().sessions.get_mut(&id) {
-            session.accept(key);
+            for key in keys {
+                session.accept(*key);
+            }
         }
     }
 
-    /// Takes a lease that ends out of a session.
-    pub(super) fn end_lease(&self, id: SessionId, key: LeaseKey) -> Option<Ended> {
-        self.state().sessions.get_mut(&id)?.end_lease(id, key)
+    /// Takes leases that end out of a session; `None` for those that it does not hold.
+    pub(super) fn end_leases(
+        &self,
+        id: SessionId,
+        keys: impl Iterator<Item = LeaseKey>,
+    ) -> Vec<Option<Ended>> {
+        let mut state = self.state();
+        let mut session = state.sessions.get_mut(&id);
+        keys.map(|key| session.as_mut()?.end_lease(id, key)).collect()
     }
 
     /// Leases that were not accepted in time, or ran out of time and of grace; they are taken out of their sessions.
@@ -374,7 +383,7 @@ impl Fleet {
 }
 
 fn by_session(tasks: Vec<ClaimedTask>) -> HashMap<SessionId, Vec<ClaimedTask>> {
-    let mut by_session: HashMap<SessionId, Vec<ClaimedTask>> = HashMap::new();
+    let mut by_session: HashMap<SessionId, Vec<ClaimedTask>> = HashMap::default();
     for task in tasks {
         by_session.entry(task.session).or_default().push(task);
     }

@@ -1,11 +1,8 @@
 //! One session as this replica knows it.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use foldhash::HashMap;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{ClaimPush, Generation, ReportPush};
@@ -91,8 +88,8 @@ impl Session {
             credit: 0,
             claim: None,
             report: None,
-            leases: HashMap::new(),
-            grants: HashMap::new(),
+            leases: HashMap::default(),
+            grants: HashMap::default(),
         }
     }
 

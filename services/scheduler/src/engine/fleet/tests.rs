@@ -194,7 +194,7 @@ fn a_lease_that_nobody_accepts_is_taken_back_and_an_accepted_one_is_not() {
         &reservation,
         found(vec![claimed(1, session(1)), claimed(2, session(1))]),
     );
-    fleet.accept(session(1), lease(1, 1).key);
+    fleet.accept(session(1), &[lease(1, 1).key]);
     assert!(
         fleet.take_overdue(Instant::now(), ACCEPT, GRACE).is_empty(),
         "not yet"
@@ -248,7 +248,8 @@ fn a_grant_is_empty_with_the_last_of_its_leases() {
     let (_, _reports) = fleet.attach_report(session(1), "w", vec![lease(1, 7), lease(2, 7), lease(3, 8)]);
     let end = |n, grant| {
         fleet
-            .end_lease(session(1), lease(n, grant).key)
+            .end_leases(session(1), [lease(n, grant).key].into_iter())
+            .remove(0)
             .expect("held")
             .emptied
     };
@@ -268,7 +269,7 @@ fn a_grant_is_empty_with_the_last_of_its_leases() {
         })
     );
     assert!(
-        fleet.end_lease(session(1), lease(1, 7).key).is_none(),
+        fleet.end_leases(session(1), [lease(1, 7).key].into_iter())[0].is_none(),
         "it ends once"
     );
 }

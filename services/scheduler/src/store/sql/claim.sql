@@ -37,8 +37,10 @@ rest AS (
 ),
 granted AS (
     INSERT INTO tasklease.lease (session_id, grant_id, lease_no, attempt, task_ids)
-    SELECT ($5::uuid[])[given.before + u.n], $6::bigint, given.lease_no, given.attempt, array_agg(u.id)
-    FROM given, unnest(given.task_ids) WITH ORDINALITY AS u (id, n)
+    SELECT ($5::uuid[])[position], $6::bigint, lease_no, attempt, array_agg(id)
+    FROM (SELECT unnest(task_ids) AS id, generate_series(before + 1, before + cardinality(task_ids)) AS position,
+                 lease_no, attempt
+          FROM given) AS dealt
     GROUP BY 1, 3, 4
 )
 SELECT before, size, rank, order_key, lease_no, attempt, task_ids, NULL::uuid AS id, NULL::json AS payload,

@@ -4,6 +4,7 @@
 -- $6 start times (µs since 1970), $7 delays (µs), $8 titles, $9 rarer options (one object),
 -- $10 sessions to lease to, $11 grant id, $12 first and $13 last positions of bundles of tasks that are ready
 -- $6 to $10 hold null for most tasks and end where only nulls would follow.
+-- Arrays are unnested side by side in the list of columns: in FROM, each would be stored apart before it is read.
 -- Returns the commit's clock in µs since 1970.
 WITH clock AS MATERIALIZED (SELECT (extract(epoch FROM now()) * 1000000)::bigint AS us),
 stored AS (
@@ -16,9 +17,11 @@ stored AS (
            (u.options ->> 'parent_id')::uuid, (u.options ->> 'retry_of')::uuid,
            (u.options ->> 'initial_backoff_ms')::bigint, (u.options ->> 'max_backoff_ms')::bigint,
            (u.options ->> 'run_timeout_ms')::bigint, u.options ->> 'traceparent'
-    FROM clock, unnest($1::uuid[], $2::int[], $3::smallint[], $4::json[], $5::smallint[], $6::bigint[],
-                       $7::bigint[], $8::text[], $9::json[])
-         AS u (id, lane, rank, payload, max_attempts, start_us, delay_us, title, options)
+    FROM clock,
+         (SELECT unnest($1::uuid[]) AS id, unnest($2::int[]) AS lane, unnest($3::smallint[]) AS rank,
+                 unnest($4::json[]) AS payload, unnest($5::smallint[]) AS max_attempts,
+                 unnest($6::bigint[]) AS start_us, unnest($7::bigint[]) AS delay_us, unnest($8::text[]) AS title,
+                 unnest($9::json[]) AS options) AS u
 ),
 now_ready AS (
     INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
@@ -35,7 +38,7 @@ overdue AS (
 granted AS (
     INSERT INTO tasklease.lease (session_id, grant_id, lease_no, attempt, task_ids)
     SELECT u.session_id, $11::bigint, 1, 1, array_agg(u.id)
-    FROM unnest($1::uuid[], $10::uuid[]) AS u (id, session_id)
+    FROM (SELECT unnest($1::uuid[]) AS id, unnest($10::uuid[]) AS session_id) AS u
     WHERE cardinality($10::uuid[]) > 0 AND u.session_id IS NOT NULL
     GROUP BY u.session_id
 ),
