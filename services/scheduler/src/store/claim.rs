@@ -1,8 +1,9 @@
 //! Leasing waiting tasks.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
-use tokio_postgres::Row;
+use futures_util::TryStreamExt as _;
+use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use super::{
@@ -123,8 +124,9 @@ struct Assembly<'a> {
     claim: &'a Claim,
     now_us: i64,
     bundles: Vec<Bundle>,
-    /// In the order of the ids.
     places: Vec<Place>,
+    /// True while the places are in the order of the ids.
+    is_sorted: bool,
 }
 
 impl Database {
@@ -137,24 +139,24 @@ impl Database {
         let connection = self.claim_connection().await?;
         let statement = prepared(&connection, include_str!("sql/claim.sql")).await?;
         let sessions: Vec<Uuid> = claim.slots.iter().map(|session| session.0).collect();
-        let rows = connection
-            .query(
-                &statement,
-                &[
-                    &claim.lane.0,
-                    &claim.mark.rank,
-                    &claim.mark.order_key,
-                    &claim.mark.first_task,
-                    &sessions,
-                    &claim.grant.0,
-                    &i64::try_from(claim.bundles).unwrap_or(i64::MAX),
-                ],
-            )
-            .await?;
-        let bundles = rows.iter().filter_map(Bundle::from_row).collect();
-        let mut assembly = Assembly::new(claim, now_us, bundles);
-        for row in &rows {
-            assembly.add(row, TASK);
+        let bundles = i64::try_from(claim.bundles).unwrap_or(i64::MAX);
+        let parameters: [&(dyn ToSql + Sync); 7] = [
+            &claim.lane.0,
+            &claim.mark.rank,
+            &claim.mark.order_key,
+            &claim.mark.first_task,
+            &sessions,
+            &claim.grant.0,
+            &bundles,
+        ];
+        let mut assembly = Assembly::new(claim, now_us);
+        // Row by row: while Postgres finds the next ones.
+        let mut rows = pin!(connection.query_raw(&statement, parameters).await?);
+        while let Some(row) = rows.try_next().await? {
+            match Bundle::from_row(&row) {
+                Some(bundle) => assembly.begin(bundle),
+                None => assembly.add(&row, TASK),
+            }
         }
         let missing = assembly.missing();
         if !missing.is_empty() {
@@ -188,30 +190,37 @@ impl Bundle {
 }
 
 impl<'a> Assembly<'a> {
-    fn new(claim: &'a Claim, now_us: i64, bundles: Vec<Bundle>) -> Self {
-        let mut places = Vec::with_capacity(claim.slots.len());
-        for (index, bundle) in bundles.iter().enumerate() {
-            places.extend(bundle.tasks.iter().enumerate().map(|(n, id)| Place {
-                id: *id,
-                position: bundle.before + n,
-                bundle: index,
-                task: None,
-            }));
-        }
-        places.sort_unstable_by_key(|place| place.id);
+    fn new(claim: &'a Claim, now_us: i64) -> Self {
         Self {
             claim,
             now_us,
-            bundles,
-            places,
+            bundles: Vec::new(),
+            places: Vec::with_capacity(claim.slots.len()),
+            is_sorted: true,
         }
+    }
+
+    /// Makes places for the leased tasks of a bundle.
+    fn begin(&mut self, bundle: Bundle) {
+        let index = self.bundles.len();
+        let places = bundle.tasks.iter().enumerate().map(|(n, id)| Place {
+            id: *id,
+            position: bundle.before + n,
+            bundle: index,
+            task: None,
+        });
+        self.places.extend(places);
+        self.bundles.push(bundle);
+        self.is_sorted = false;
     }
 
     /// Adds what was read of a task, if it is one of those that were leased. Its columns begin at `first`.
     fn add(&mut self, row: &Row, first: usize) {
-        let Some(id) = row.get::<_, Option<Uuid>>(first) else {
-            return;
-        };
+        if !self.is_sorted {
+            self.places.sort_unstable_by_key(|place| place.id);
+            self.is_sorted = true;
+        }
+        let id: Uuid = row.get(first);
         let Ok(place) = self.places.binary_search_by_key(&id, |place| place.id) else {
             return;
         };
