@@ -59,6 +59,10 @@ impl Registry {
 
 fn parse_params<P: serde::de::DeserializeOwned>(payload: &[u8]) -> TaskResult<P> {
     let text = if payload.is_empty() { b"{}" } else { payload };
+    // Keeping track of the path costs more than parsing, so only those that fail are parsed again with it.
+    if let Ok(params) = serde_json::from_slice(text) {
+        return Ok(params);
+    }
     let reader = &mut serde_json::Deserializer::from_slice(text);
     serde_path_to_error::deserialize(reader).map_err(|error| {
         let path = error.path().to_string();

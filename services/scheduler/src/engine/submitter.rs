@@ -1,7 +1,8 @@
 //! Stores new tasks, many callers' in one statement.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
+use foldhash::HashMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -171,7 +172,7 @@ impl Flusher {
 
     /// Wakes whoever can run the tasks that were not leased, or waits for their time.
     fn announce(&self, batch: &[Submission], direct: Option<&DirectReservation>, us: i64) {
-        let mut lowest: HashMap<LaneId, Mark> = HashMap::new();
+        let mut lowest: HashMap<LaneId, Mark> = HashMap::default();
         for ((task, lane), session) in tasks_of(batch).zip(sessions_of(direct)) {
             match task.start {
                 _ if session.is_some() => {}

@@ -97,7 +97,7 @@ pub struct ClaimedTask {
 }
 
 /// Column of `claim.sql` where the columns of `read_claimed.sql` begin.
-const TASK: usize = 7;
+const TASK: usize = 2;
 
 /// A bundle that a claim took, and the part of it that was leased.
 struct Bundle {
@@ -153,7 +153,7 @@ impl Database {
         // Row by row: while Postgres finds the next ones.
         let mut rows = pin!(connection.query_raw(&statement, parameters).await?);
         while let Some(row) = rows.try_next().await? {
-            match Bundle::from_row(&row) {
+            match Bundle::from_row(&row)? {
                 Some(bundle) => assembly.begin(bundle),
                 None => assembly.add(&row, TASK),
             }
@@ -171,19 +171,30 @@ impl Database {
 
 impl Bundle {
     /// Reads a bundle; `None` if the row is one of a task.
-    fn from_row(row: &Row) -> Option<Self> {
-        let count = |column: i32| usize::try_from(column).unwrap_or(0);
-        let tasks: Vec<Uuid> = row.get::<_, Option<_>>(6)?;
+    fn from_row(row: &Row) -> Result<Option<Self>, StoreError> {
+        let Some(numbers) = row.get::<_, Option<Vec<i64>>>(0) else {
+            return Ok(None);
+        };
+        let tasks: Vec<Uuid> = row.get(1);
+        Self::from_numbers(&numbers, tasks)
+            .map(Some)
+            .ok_or_else(|| StoreError::Defect(format!("a bundle has the numbers {numbers:?}")))
+    }
+
+    fn from_numbers(numbers: &[i64], tasks: Vec<Uuid>) -> Option<Self> {
+        let &[before, size, rank, order_key, lease_no, attempt] = numbers else {
+            return None;
+        };
         Some(Self {
-            before: count(row.get(0)),
-            size: count(row.get(1)),
+            before: usize::try_from(before).ok()?,
+            size: usize::try_from(size).ok()?,
             mark: Mark {
-                rank: row.get(2),
-                order_key: row.get(3),
-                first_task: tasks.first().copied().unwrap_or_default(),
+                rank: i16::try_from(rank).ok()?,
+                order_key,
+                first_task: *tasks.first()?,
             },
-            lease_no: LeaseNo(row.get(4)),
-            attempt: row.get(5),
+            lease_no: LeaseNo(i32::try_from(lease_no).ok()?),
+            attempt: i16::try_from(attempt).ok()?,
             tasks,
         })
     }

@@ -1,8 +1,9 @@
 -- claim: leases up to cardinality($5) tasks of one lane, one to each of the sessions.
 -- $1 lane, ($2, $3, $4) low-water mark: rank, order key, first task, $5 session of each slot, $6 grant id,
 -- $7 look at so many bundles at most
--- Returns a row for each bundle: how many tasks came before it, its size, its key, and those of its tasks that were
--- leased. And what workers get of the tasks whose ids lie between the first and the last of a bundle: one walk along an
+-- Returns a row for each bundle: how many tasks came before it, its size, rank, order key, lease number and attempt, and
+-- those of its tasks that were leased. These numbers share a column, because each column costs the rows of tasks, too.
+-- And what workers get of the tasks whose ids lie between the first and the last of a bundle: one walk along an
 -- index instead of a search for each, because tasks that became ready together were mostly stored together. What else
 -- lies there is read in vain, so that is bounded; the caller picks the leased ones, and reads what is missing by id.
 WITH locked AS (
@@ -43,13 +44,13 @@ granted AS (
           FROM given) AS dealt
     GROUP BY 1, 3, 4
 )
-SELECT before, size, rank, order_key, lease_no, attempt, task_ids, NULL::uuid AS id, NULL::json AS payload,
-       NULL::smallint AS max_attempts, NULL::bigint AS initial_backoff_ms, NULL::bigint AS max_backoff_ms,
-       NULL::bigint AS run_timeout_ms, NULL::text AS traceparent
+SELECT ARRAY[before, size, rank, order_key, lease_no, attempt]::bigint[] AS bundle, task_ids, NULL::uuid AS id,
+       NULL::json AS payload, NULL::smallint AS max_attempts, NULL::bigint AS initial_backoff_ms,
+       NULL::bigint AS max_backoff_ms, NULL::bigint AS run_timeout_ms, NULL::text AS traceparent
 FROM given
 UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, t.id, t.payload, t.max_attempts, t.initial_backoff_ms,
-       t.max_backoff_ms, t.run_timeout_ms, t.traceparent
+SELECT NULL, NULL, t.id, t.payload, t.max_attempts, t.initial_backoff_ms, t.max_backoff_ms, t.run_timeout_ms,
+       t.traceparent
 FROM given,
      LATERAL (SELECT * FROM tasklease.task
               WHERE id BETWEEN given.task_ids[1] AND given.task_ids[cardinality(given.task_ids)]
