@@ -73,7 +73,8 @@ impl SqlPath {
     pub(crate) async fn prepare(url: String, load: Load, connections: Connections) -> anyhow::Result<Self> {
         let config = DatabaseConfig {
             url,
-            connections: connections.submitters + connections.settlers,
+            connections: 1,
+            hot_connections: connections.submitters + connections.settlers,
             claim_connections: connections.claimers,
             statement_timeout: Duration::from_secs(30),
         };

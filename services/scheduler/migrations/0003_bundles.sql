@@ -82,7 +82,7 @@ LEFT JOIN LATERAL (
 LEFT JOIN tasklease.scheduled s ON s.task_id = t.id
 LEFT JOIN tasklease.ready d
        ON d.lane = t.lane AND d.rank = t.rank AND d.order_key = t.order_key
-          AND d.first_task <= t.id AND t.id = ANY (d.task_ids)
+          AND d.first_task <= t.id AND t.id = ANY (d.task_ids) AND r.final IS NOT TRUE AND s.task_id IS NULL
 LEFT JOIN LATERAL (
     SELECT g.attempt, n.name AS worker, g.created_at AS started_at
     FROM tasklease.lease g

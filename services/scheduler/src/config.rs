@@ -36,7 +36,8 @@ pub struct Config {
     #[arg(long, env = "TASKLEASE_REPLICA", value_name = "NAME")]
     pub replica: Option<String>,
 
-    /// Connections to Postgres for everything but claims. Few are best: work is batched, not parallel.
+    /// Connections to Postgres for everything but submits, outcomes (three more) and claims. Few are best: work is
+    /// batched, not parallel.
     #[arg(long, env = "TASKLEASE_DB_CONNECTIONS", value_name = "N", default_value_t = 8,
           value_parser = clap::value_parser!(u16).range(2..=200))]
     pub db_connections: u16,
@@ -111,6 +112,9 @@ const LEAST_MESSAGE: usize = 16 << 20;
 /// Tasks watched at once on one replica.
 const WATCHED_TASKS: usize = 10_000;
 
+/// Two submits and a settlement are under way at once.
+const HOT_CONNECTIONS: usize = 3;
+
 const HOUR: Duration = Duration::from_secs(3_600);
 
 impl Config {
@@ -119,6 +123,7 @@ impl Config {
         DatabaseConfig {
             url: self.database_url.clone(),
             connections: usize::from(self.db_connections),
+            hot_connections: HOT_CONNECTIONS,
             claim_connections: usize::from(self.db_claim_connections),
             statement_timeout: Duration::from_secs(self.db_statement_timeout),
         }

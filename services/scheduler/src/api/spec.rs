@@ -216,7 +216,8 @@ fn start(
             "start_time",
             "must not be set together with delay",
         )),
-        (Some(delay), None) if !delay.is_zero() => Ok(Start::After(delay)),
+        // What is shorter than the database can tell is no delay.
+        (Some(delay), None) if delay.as_micros() > 0 => Ok(Start::After(delay)),
         (_, Some(time)) => micros_from_timestamp(time)
             // Year 9999, the end of wire timestamps.
             .filter(|us| (0..=253_402_300_799_000_000).contains(us))

@@ -38,13 +38,15 @@ async fn claim(engine: Engine, reservation: Reservation) {
             parts
                 .hub
                 .wake(claimed.tasks.iter().map(|task| task.lease.key.task));
+            let watch = !claimed.tasks.is_empty();
+            let used_all = claimed.tasks.len() == reservation.claim.slots.len();
+            let homeless = parts.fleet.deal(&reservation, claimed);
             parts.doorman.ring(Ring {
-                watch: !claimed.tasks.is_empty(),
-                // Others passed over what it locked but did not take.
-                ready: claimed.tasks.len() == reservation.claim.slots.len(),
+                watch,
+                // Others passed over what it locked but did not take, and nobody here takes it.
+                ready: used_all && !parts.fleet.has_room(reservation.claim.lane),
                 ..Ring::default()
             });
-            let homeless = parts.fleet.deal(&reservation, claimed);
             parts.handover.finish(homeless).await;
         }
         Err(error) => {

@@ -176,7 +176,7 @@ impl Flusher {
         for ((task, lane), session) in tasks_of(batch).zip(sessions_of(direct)) {
             match task.start {
                 _ if session.is_some() => {}
-                Start::After(delay) if !delay.is_zero() => self.due.due_in(delay),
+                Start::After(delay) if delay.as_micros() > 0 => self.due.due_in(delay),
                 Start::At(at) if at > us => {
                     self.due.due_in(std::time::Duration::from_micros(
                         u64::try_from(at - us).unwrap_or(0),

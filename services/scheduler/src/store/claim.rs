@@ -165,7 +165,7 @@ impl Database {
                 assembly.add(row, 0);
             }
         }
-        assembly.finish()
+        Ok(assembly.finish())
     }
 }
 
@@ -269,21 +269,17 @@ impl<'a> Assembly<'a> {
             .collect()
     }
 
-    fn finish(mut self) -> Result<Claimed, StoreError> {
+    fn finish(mut self) -> Claimed {
         self.places.sort_unstable_by_key(|place| place.position);
-        let mut tasks = Vec::with_capacity(self.places.len());
-        for place in self.places {
-            let unknown = || StoreError::Defect(format!("task {} waited but is not stored", place.id));
-            tasks.push(place.task.ok_or_else(unknown)?);
-        }
-        Ok(Claimed {
-            tasks,
+        Claimed {
+            // What was not found has been cancelled, revoked and deleted since it was leased.
+            tasks: self.places.into_iter().filter_map(|place| place.task).collect(),
             found: Found {
                 bundles: self.bundles.len(),
                 waiting: self.bundles.iter().map(|bundle| bundle.size).sum(),
                 last: self.bundles.iter().map(|bundle| bundle.mark).max(),
             },
-        })
+        }
     }
 }
 

@@ -12,8 +12,10 @@ use super::error::StoreError;
 pub struct DatabaseConfig {
     /// A Postgres URL. May hold a password: never logged.
     pub url: String,
-    /// Connections for everything but claims.
+    /// Connections for everything but what follows.
     pub connections: usize,
+    /// Connections for what comes with every task: submits and settlements of successes.
+    pub hot_connections: usize,
     /// Connections for claims.
     pub claim_connections: usize,
     /// Longest time a statement may take.
@@ -24,14 +26,17 @@ pub struct DatabaseConfig {
 #[derive(Clone, Debug)]
 pub struct Database {
     general: Pool,
+    hot: Pool,
     claims: Pool,
     listen: Config,
 }
 
 /// Settings of every session. Hot statements must not depend on statistics, which are missing or stale just when a
-/// table grows fastest, so sequential scans are a last resort. Compiling plans, or making them anew for each call, costs
-/// more than these statements.
-const GENERAL: &str = "-c enable_seqscan=off -c jit=off -c plan_cache_mode=force_generic_plan";
+/// table grows fastest, so sequential scans are a last resort; compiling plans costs more than these statements.
+const GENERAL: &str = "-c enable_seqscan=off -c jit=off";
+
+/// Postgres would plan some statements anew for each call, which costs more than to run them for a single task.
+const HOT: &str = "-c enable_seqscan=off -c jit=off -c plan_cache_mode=force_generic_plan";
 
 /// A claim must walk its two indexes in order, whatever the planner believes about them.
 const CLAIMS: &str = "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off \
@@ -80,6 +85,7 @@ impl Database {
         );
         Ok(Self {
             general: pool(GENERAL, config.connections, "tasklease")?,
+            hot: pool(HOT, config.hot_connections, "tasklease hot path")?,
             claims: pool(CLAIMS, config.claim_connections, "tasklease claims")?,
             listen,
         })
@@ -88,6 +94,11 @@ impl Database {
     /// A connection for anything but claims.
     pub(super) async fn connection(&self) -> Result<Object, StoreError> {
         Ok(self.general.get().await?)
+    }
+
+    /// A connection for statements that come with every task and whose plan does not depend on their parameters.
+    pub(super) async fn hot_connection(&self) -> Result<Object, StoreError> {
+        Ok(self.hot.get().await?)
     }
 
     /// A connection whose planner settings suit claims.

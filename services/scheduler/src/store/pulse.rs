@@ -8,6 +8,7 @@ use super::{
     claim::Mark,
     database::{Database, prepared},
     error::StoreError,
+    submit::BUNDLE,
 };
 use crate::domain::ids::{LaneId, ReplicaId};
 
@@ -93,9 +94,12 @@ impl Database {
     pub async fn promote(&self, at_most: i64) -> Result<(usize, Vec<(LaneId, Mark)>), StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/promote.sql")).await?;
-        let rows = connection.query(&statement, &[&at_most]).await?;
+        let bundle = i64::try_from(BUNDLE).unwrap_or(i64::MAX);
+        let rows = connection.query(&statement, &[&at_most, &bundle]).await?;
+        let mut moved = 0;
         let mut lowest: Vec<(LaneId, Mark)> = Vec::new();
         for row in &rows {
+            moved += usize::try_from(row.get::<_, i32>(4)).unwrap_or(0);
             let lane = LaneId(row.get(0));
             let mark = Mark {
                 rank: row.get(1),
@@ -107,6 +111,6 @@ impl Database {
                 None => lowest.push((lane, mark)),
             }
         }
-        Ok((rows.len(), lowest))
+        Ok((moved, lowest))
     }
 }

@@ -129,7 +129,7 @@ impl Database {
         successes: &Successes<'_>,
         emptied: &Emptied,
     ) -> Result<(), StoreError> {
-        let connection = self.connection().await?;
+        let connection = self.hot_connection().await?;
         let statement = prepared(&connection, include_str!("sql/settle.sql")).await?;
         let [tasks, leases, attempts, starts, workers, results] = successes.parameters();
         let parameters = [

@@ -36,8 +36,17 @@ struct NewRow<'a> {
 impl NewRow<'_> {
     /// What the tasks of a bundle have in common; `None` if it has to wait for a time, or for nothing.
     fn bundle(&self) -> Option<(LaneId, i16)> {
-        let ready = matches!(self.task.start, Start::Now | Start::After(Duration::ZERO));
+        let ready = self.start_and_delay() == (None, None);
         (ready && self.session.is_none()).then_some((self.lane, -self.task.priority))
+    }
+
+    /// When it may start, and after what delay, in microseconds; neither if at once.
+    fn start_and_delay(&self) -> (Option<i64>, Option<i64>) {
+        match self.task.start {
+            Start::Now => (None, None),
+            Start::At(us) => (Some(us), None),
+            Start::After(delay) => (None, Some(micros(delay)).filter(|us| *us > 0)),
+        }
     }
 }
 
@@ -168,18 +177,15 @@ impl<'a> SubmitBatch<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn push(&mut self, NewRow { task, lane, session }: &NewRow<'a>) {
+    fn push(&mut self, new: &NewRow<'a>) {
+        let NewRow { task, lane, session } = new;
         let row = self.ids.len();
         self.ids.push(task.id.0);
         self.lanes.push(lane.0);
         self.ranks.push(-task.priority);
         self.payloads.push(JsonText(&task.payload));
         self.max_attempts.push(task.max_attempts);
-        let (start, delay) = match task.start {
-            Start::Now => (None, None),
-            Start::At(us) => (Some(us), None),
-            Start::After(delay) => (None, Some(micros(delay))),
-        };
+        let (start, delay) = new.start_and_delay();
         self.starts.set(row, start);
         self.delays.set(row, delay);
         self.titles.set(row, task.options.title.as_deref());
@@ -240,7 +246,7 @@ impl Database {
     /// # Errors
     /// [`StoreError::Exists`] if an id is taken; see [`StoreError`] for the rest.
     pub async fn submit(&self, batch: &SubmitBatch<'_>) -> Result<i64, StoreError> {
-        let connection = self.connection().await?;
+        let connection = self.hot_connection().await?;
         let statement = prepared(&connection, include_str!("sql/submit.sql")).await?;
         let columns = batch.columns();
         let row = connection

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use tasklease_scheduler::{
     domain::{
         ids::{LaneId, TaskId},
-        new_task::NewTask,
+        new_task::{NewTask, Start},
         outcome::Outcome,
         state::TaskState,
     },
@@ -89,6 +89,33 @@ async fn a_bundle_that_is_too_large_for_a_claim_is_split_and_keeps_its_order() {
     let ids = ids(&tasks);
     assert_eq!(found, [&ids[..3], &ids[3..4], &ids[4..6], &ids[6..]]);
     assert_eq!(sizes(&world).await, [0; 0]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn tasks_that_fall_due_together_share_bundles_and_retries_among_them_do_not() {
+    let world = World::new().await;
+    let start = Start::At(now_us() + 3_600_000_000);
+    let mut tasks = new_tasks(BUNDLE + 2);
+    tasks.iter_mut().for_each(|task| task.start = start);
+    world.submit(&tasks).await;
+    world
+        .execute("UPDATE tasklease.scheduled SET due_at = now()", &[])
+        .await;
+    world
+        .execute(
+            "UPDATE tasklease.scheduled SET lease_no = 2 WHERE task_id = $1",
+            &[&tasks[0].id.0],
+        )
+        .await;
+    let (moved, _) = world.db.promote(1_000).await.unwrap();
+    assert_eq!(moved, tasks.len());
+    let full = i32::try_from(BUNDLE).unwrap();
+    assert_eq!(sizes(&world).await, [1, full, 1]);
+    let session = world.session("w").await;
+    let leases = world.claim(session, 500).await;
+    assert_eq!(tasks_of(&leases), ids(&tasks));
+    assert_eq!((leases[0].key.no.0, leases[1].key.no.0), (2, 1));
     world.end().await;
 }
 

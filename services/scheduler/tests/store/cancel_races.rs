@@ -199,9 +199,12 @@ async fn a_cancel_that_waits_for_a_promotion_says_that_the_task_moved() {
     world.let_be_due(task).await;
     let mut other = world.connect().await;
     let open = other.transaction().await.unwrap();
-    open.query(include_str!("../../src/store/sql/promote.sql"), &[&10_i64])
-        .await
-        .unwrap();
+    open.query(
+        include_str!("../../src/store/sql/promote.sql"),
+        &[&10_i64, &50_i64],
+    )
+    .await
+    .unwrap();
     let (step, ()) = tokio::join!(world.cancel(task), async {
         until_somebody_waits(&world.raw).await;
         open.commit().await.unwrap();

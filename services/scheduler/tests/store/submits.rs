@@ -65,6 +65,7 @@ async fn a_start_in_the_future_waits_and_one_in_the_past_does_not() {
         with_start(Start::Now),
         with_start(Start::At(5)),
         with_start(Start::After(Duration::ZERO)),
+        with_start(Start::After(Duration::from_nanos(1))),
         with_start(Start::At(in_an_hour)),
         with_start(Start::After(Duration::from_secs(60))),
     ];
@@ -74,10 +75,10 @@ async fn a_start_in_the_future_waits_and_one_in_the_past_does_not() {
         records.push(world.read(task.id).await);
     }
     let states: Vec<TaskState> = records.iter().map(|record| record.state).collect();
-    assert_eq!(states[..3], [TaskState::Pending; 3]);
-    assert_eq!(states[3..], [TaskState::Scheduled; 2]);
-    assert_eq!(records[3].due_us, Some(in_an_hour));
-    assert_eq!(records[4].due_us, Some(committed + 60_000_000));
+    assert_eq!(states[..4], [TaskState::Pending; 4]);
+    assert_eq!(states[4..], [TaskState::Scheduled; 2]);
+    assert_eq!(records[4].due_us, Some(in_an_hour));
+    assert_eq!(records[5].due_us, Some(committed + 60_000_000));
     assert!(records.iter().all(|record| record.created_us == committed));
     world.end().await;
 }

@@ -201,6 +201,7 @@ pub(crate) fn config(test: &TestDatabase) -> DatabaseConfig {
     DatabaseConfig {
         url: test.url(),
         connections: 6,
+        hot_connections: 3,
         claim_connections: 3,
         statement_timeout: Duration::from_secs(30),
     }

@@ -94,6 +94,11 @@ impl Lane {
         self.rings += 1;
     }
 
+    /// Tasks may have come that a claim under way does not see: it must not find the lane empty.
+    pub(super) fn doubt(&mut self) {
+        self.rings += 1;
+    }
+
     /// Sets credit aside for one claim.
     pub(super) fn reserve(
         &mut self,
@@ -111,7 +116,7 @@ impl Lane {
             claim: Claim {
                 lane: id,
                 mark: self.mark,
-                // One more than is needed, so that a claim that takes the last of them notices.
+                // One more than is needed, so that a claim that finds few notices that these are all.
                 bundles: slots.len().div_ceil(self.bundle_size) + 1,
                 slots,
                 grant,

@@ -197,8 +197,12 @@ impl Fleet {
     /// Says that another replica made tasks ready, somewhere.
     pub(super) fn wake_drained_lanes(&self) {
         let mut state = self.state();
-        for lane in state.lanes.values_mut().filter(|lane| !lane.is_waiting()) {
-            lane.ring(Mark::START);
+        for lane in state.lanes.values_mut() {
+            if lane.is_waiting() {
+                lane.doubt();
+            } else {
+                lane.ring(Mark::START);
+            }
         }
         self.wake.notify_one();
     }
@@ -224,6 +228,15 @@ impl Fleet {
             })
             .map(|(id, lane)| (*id, lane.mark()))
             .collect()
+    }
+
+    /// True if somebody here would take a task of a lane now.
+    pub(super) fn has_room(&self, lane: LaneId) -> bool {
+        let state = self.state();
+        state.lanes.get(&lane).is_some_and(|lane| {
+            lane.members()
+                .any(|member| state.sessions.get(member).is_some_and(|s| s.credit > 0))
+        })
     }
 
     /// Reserves credit for the next claims, at most `most` slots each; lanes with a claim under way are left out.

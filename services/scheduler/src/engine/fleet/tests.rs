@@ -150,6 +150,27 @@ fn a_lane_is_drained_only_if_the_claim_could_have_looked_further() {
 }
 
 #[test]
+fn a_doorbell_during_a_claim_keeps_it_from_finding_the_lane_empty() {
+    let fleet = Fleet::default();
+    let _worker = connect(&fleet, session(1), 5);
+    let reservation = only(fleet.reserve(100));
+    fleet.wake_drained_lanes();
+    fleet.deal(&reservation, Claimed::default());
+    assert_eq!(fleet.reserve(100).len(), 1, "it looks again");
+}
+
+#[test]
+fn there_is_room_in_a_lane_while_somebody_has_credit_for_it() {
+    let fleet = Fleet::default();
+    let _worker = connect(&fleet, session(1), 2);
+    assert!(fleet.has_room(LANE) && !fleet.has_room(LaneId(9)));
+    let reservation = only(fleet.reserve(100));
+    assert!(!fleet.has_room(LANE), "all credit is set aside");
+    fleet.deal(&reservation, Claimed::default());
+    assert!(fleet.has_room(LANE));
+}
+
+#[test]
 fn a_ring_during_a_claim_is_not_lost() {
     let fleet = Fleet::default();
     let _worker = connect(&fleet, session(1), 5);

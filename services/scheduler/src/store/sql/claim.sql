@@ -43,6 +43,7 @@ granted AS (
                  lease_no, attempt
           FROM given) AS dealt
     GROUP BY 1, 3, 4
+    ORDER BY 1, 3, 4
 )
 SELECT ARRAY[before, size, rank, order_key, lease_no, attempt]::bigint[] AS bundle, task_ids, NULL::uuid AS id,
        NULL::json AS payload, NULL::smallint AS max_attempts, NULL::bigint AS initial_backoff_ms,

@@ -1,19 +1,24 @@
--- promote: moves tasks whose time has come to ready. Returns the lanes that got some.
--- $1 at most so many
+-- promote: moves tasks whose time has come to ready. Returns the bundles that they form there, with their sizes.
+-- $1 at most so many, $2 tasks in a bundle at most
 WITH due AS MATERIALIZED (
     SELECT task_id FROM tasklease.scheduled
-    WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT $1
+    -- As a subquery it is read once, so that the index stops where the time has not come.
+    WHERE due_at <= (SELECT clock_timestamp()) ORDER BY due_at LIMIT $1
     FOR UPDATE SKIP LOCKED
 ),
 moved AS (
     DELETE FROM tasklease.scheduled s USING due WHERE s.task_id = due.task_id
     RETURNING s.task_id, s.lease_no, s.attempt
 ),
-placed AS (
-    INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
-    SELECT t.lane, t.rank, t.order_key, t.id, moved.lease_no, moved.attempt, ARRAY[t.id]
+alike AS (
+    SELECT t.lane, t.rank, t.order_key, moved.lease_no, moved.attempt, t.id,
+           (row_number() OVER (PARTITION BY t.lane, t.rank, t.order_key, moved.lease_no, moved.attempt
+                               ORDER BY t.id) - 1) / $2::bigint AS bundle
     FROM moved
     JOIN tasklease.task t ON t.id = moved.task_id
-    RETURNING lane, rank, order_key, first_task
 )
-SELECT lane, rank, order_key, first_task FROM placed
+INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
+SELECT lane, rank, order_key, (array_agg(id ORDER BY id))[1], lease_no, attempt, array_agg(id ORDER BY id)
+FROM alike
+GROUP BY lane, rank, order_key, lease_no, attempt, bundle
+RETURNING lane, rank, order_key, first_task, cardinality(task_ids)
