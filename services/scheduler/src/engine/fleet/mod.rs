@@ -220,12 +220,7 @@ impl Fleet {
         state
             .lanes
             .iter()
-            .filter(|(id, lane)| {
-                !state.paused.contains(id)
-                    && lane
-                        .members()
-                        .any(|member| state.sessions.get(member).is_some_and(|s| s.credit > 0))
-            })
+            .filter(|(id, lane)| !state.paused.contains(id) && state.has_room(lane))
             .map(|(id, lane)| (*id, lane.mark()))
             .collect()
     }
@@ -233,10 +228,7 @@ impl Fleet {
     /// True if somebody here would take a task of a lane now.
     pub(super) fn has_room(&self, lane: LaneId) -> bool {
         let state = self.state();
-        state.lanes.get(&lane).is_some_and(|lane| {
-            lane.members()
-                .any(|member| state.sessions.get(member).is_some_and(|s| s.credit > 0))
-        })
+        state.lanes.get(&lane).is_some_and(|lane| state.has_room(lane))
     }
 
     /// Reserves credit for the next claims, at most `most` slots each; lanes with a claim under way are left out.
@@ -412,6 +404,11 @@ fn next_grant(last: &mut i64) -> GrantId {
 }
 
 impl State {
+    fn has_room(&self, lane: &Lane) -> bool {
+        lane.members()
+            .any(|member| self.sessions.get(member).is_some_and(|s| s.credit > 0))
+    }
+
     fn suspect(&mut self, shares: &[Share]) {
         self.suspects.extend(shares.iter().map(|share| share.session));
     }
