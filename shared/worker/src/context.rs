@@ -1,21 +1,15 @@
 //! What the code of a run sees of the world.
 
-use std::{
-    fmt,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use tasklease_proto::v1::{LeasedTask, LogLine};
-use tokio::runtime::Handle;
+use tasklease_proto::v1::LogLine;
 
 use crate::{
     clean_text::{self, MAX_LOG},
-    news::{Mailbox, NewsItem},
+    news::NewsItem,
     panic_capture,
     progress::Progress,
-    slot::Slot,
-    stop::StopSignal,
+    run::Run,
     task::TaskResult,
     task_error::TaskError,
 };
@@ -55,33 +49,9 @@ pub struct Context {
     run: Arc<Run>,
 }
 
-struct Run {
-    /// What the scheduler said about it; its payload has gone to the code.
-    lease: LeasedTask,
-    stop: StopSignal,
-    mailbox: Arc<Mailbox>,
-    /// Weak, so that a forgotten clone of the context does not hold the slot.
-    slot: Weak<Slot>,
-    runtime: Handle,
-}
-
 impl Context {
-    pub(crate) fn new(
-        lease: LeasedTask,
-        stop: StopSignal,
-        mailbox: Arc<Mailbox>,
-        slot: &Arc<Slot>,
-        runtime: Handle,
-    ) -> Self {
-        Self {
-            run: Arc::new(Run {
-                lease,
-                stop,
-                mailbox,
-                slot: Arc::downgrade(slot),
-                runtime,
-            }),
-        }
+    pub(crate) fn new(run: Arc<Run>) -> Self {
+        Self { run }
     }
 
     /// The task's id.
@@ -129,13 +99,13 @@ impl Context {
 
     /// Reports progress in all its detail; never waits.
     pub fn report(&self, progress: Progress) {
-        self.run.mailbox.leave(NewsItem::Progress(progress.into_wire()));
+        self.run.report(NewsItem::Progress(progress.into_wire()));
     }
 
     /// Logs a line that watchers of the task see, cut at 4,000 characters; never waits.
     pub fn log(&self, level: LogLevel, message: impl AsRef<str>) {
         let message = clean_text::lines(message.as_ref(), MAX_LOG);
-        self.run.mailbox.leave(NewsItem::Log(LogLine {
+        self.run.report(NewsItem::Log(LogLine {
             level: level.as_wire().to_owned(),
             message,
             time: None,
@@ -194,7 +164,7 @@ impl Context {
         T: Send + 'static,
     {
         let slot = self.run.slot.upgrade();
-        let running = self.run.runtime.spawn_blocking(move || {
+        let running = self.run.host.runtime.spawn_blocking(move || {
             let result = panic_capture::catch(code);
             drop(slot);
             result

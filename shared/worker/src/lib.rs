@@ -57,6 +57,7 @@ mod panic_capture;
 mod progress;
 mod protocol;
 mod registry;
+mod run;
 mod run_code;
 mod slot;
 mod stop;

@@ -8,11 +8,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
 use tasklease_proto::v1::{LogLine, LogReport, Progress, ProgressReport, report};
-use tokio::sync::mpsc::UnboundedSender;
-
-use crate::{lease_key::LeaseKey, protocol::Event, task::TaskResult};
 
 /// How many progress reports of one run wait before the latest replaces the one before it.
 const MAX_PROGRESS: usize = 32;
@@ -106,50 +102,20 @@ impl Buffer {
 }
 
 /// Where the code of one run leaves its news, and the protocol fetches them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Mailbox {
-    key: LeaseKey,
-    events: UnboundedSender<Event>,
     buffer: Mutex<Buffer>,
 }
 
 impl Mailbox {
-    pub(crate) fn new(key: LeaseKey, events: UnboundedSender<Event>) -> Self {
-        Self {
-            key,
-            events,
-            buffer: Mutex::default(),
-        }
-    }
-
-    /// Leaves an item, and tells the protocol if it does not know yet that something waits.
-    pub(crate) fn leave(&self, item: NewsItem) {
+    /// Leaves an item; true if the protocol does not know yet that something waits.
+    pub(crate) fn leave(&self, item: NewsItem) -> bool {
         let mut buffer = self.buffer();
-        match buffer.reader {
-            Reader::Gone => {}
-            Reader::Told => buffer.push(item),
-            Reader::Idle => {
-                buffer.push(item);
-                buffer.reader = Reader::Told;
-                drop(buffer);
-                self.tell(Event::News(self.key.clone()));
-            }
+        if buffer.reader == Reader::Gone {
+            return false;
         }
-    }
-
-    /// Whose news these are.
-    pub(crate) fn key(&self) -> &LeaseKey {
-        &self.key
-    }
-
-    /// Tells the protocol that the code has returned.
-    pub(crate) fn say_returned(&self, result: TaskResult<Bytes>) {
-        self.tell(Event::Returned(self.key.clone(), result));
-    }
-
-    fn tell(&self, event: Event) {
-        // Without a protocol to tell, the process is about to end.
-        let _ = self.events.send(event);
+        buffer.push(item);
+        std::mem::replace(&mut buffer.reader, Reader::Told) == Reader::Idle
     }
 
     /// Fetches what waits.
@@ -256,16 +222,11 @@ mod tests {
 
     #[test]
     fn the_protocol_is_told_once_until_it_fetches_and_never_after_the_end() {
-        let (events, mut told) = tokio::sync::mpsc::unbounded_channel();
-        let mailbox = Mailbox::new(LeaseKey::new("t", 1), events);
-        mailbox.leave(log("a"));
-        mailbox.leave(log("b"));
-        assert!(told.try_recv().is_ok() && told.try_recv().is_err());
+        let mailbox = Mailbox::default();
+        assert_eq!((mailbox.leave(log("a")), mailbox.leave(log("b"))), (true, false));
         assert_eq!(mailbox.fetch().len(), 2);
-        mailbox.leave(log("c"));
-        assert!(told.try_recv().is_ok());
+        assert!(mailbox.leave(log("c")));
         assert_eq!(mailbox.close().len(), 1);
-        mailbox.leave(log("d"));
-        assert!(told.try_recv().is_err() && mailbox.close().is_empty());
+        assert!(!mailbox.leave(log("d")) && mailbox.close().is_empty());
     }
 }

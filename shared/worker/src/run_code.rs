@@ -1,20 +1,20 @@
-//! Starting the code of a lease, and stopping it.
+//! Starting the code of leases, and stopping it.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::{AbortHandle, AbortRegistration, Abortable};
 use tasklease_proto::v1::LeasedTask;
-use tokio::{runtime::Handle, sync::mpsc::UnboundedSender, task::AbortHandle};
+use tokio::{runtime::Handle, sync::mpsc::UnboundedSender};
 
 use crate::{
     context::Context,
     lease_key::LeaseKey,
-    news::Mailbox,
     panic_capture,
     protocol::Event,
     registry::{Code, Registry},
+    run::{Host, Run},
     slot::Slot,
-    stop::StopSignal,
     task::TaskResult,
     task_error::TaskError,
 };
@@ -22,17 +22,23 @@ use crate::{
 /// Starts code on the runtime of the worker's author.
 pub(crate) struct Launcher {
     registry: Registry,
-    runtime: Handle,
-    events: UnboundedSender<Event>,
+    host: Arc<Host>,
 }
 
 /// The code of one run, seen from outside.
 #[derive(Debug)]
 pub(crate) struct RunningCode {
-    pub(crate) stop: StopSignal,
-    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) run: Arc<Run>,
     /// Drops the future at its next await.
     pub(crate) abort: AbortHandle,
+}
+
+/// Code that has not been started yet. Dropped instead, it has ended without a result.
+pub(crate) struct Launch {
+    code: Arc<dyn Code>,
+    payload: Bytes,
+    end: Return,
+    aborted: AbortRegistration,
 }
 
 impl Launcher {
@@ -40,8 +46,7 @@ impl Launcher {
         panic_capture::install();
         Self {
             registry,
-            runtime,
-            events,
+            host: Arc::new(Host { runtime, events }),
         }
     }
 
@@ -49,36 +54,68 @@ impl Launcher {
         self.registry.names().map(str::to_owned).collect()
     }
 
-    /// Starts the code of a lease, which comes back if its type is not registered.
-    pub(crate) fn launch(&self, key: &LeaseKey, mut lease: LeasedTask) -> Result<RunningCode, LeasedTask> {
+    /// Gets the code of a lease ready, which comes back if its type is not registered.
+    pub(crate) fn prepare(
+        &self,
+        key: LeaseKey,
+        mut lease: LeasedTask,
+    ) -> Result<(RunningCode, Launch), LeasedTask> {
         let Some(code) = self.registry.find(&lease.task_type) else {
             return Err(lease);
         };
         let payload = std::mem::take(&mut lease.payload_json);
-        let stop = StopSignal::default();
-        let mailbox = Arc::new(Mailbox::new(key.clone(), self.events.clone()));
-        let slot = Arc::new(Slot::new(self.events.clone()));
-        let ctx = Context::new(
-            lease,
-            stop.clone(),
-            Arc::clone(&mailbox),
-            &slot,
-            self.runtime.clone(),
-        );
-        let end = Return {
-            mailbox: Arc::clone(&mailbox),
-            result: None,
+        let slot = Arc::new(Slot::new(Arc::clone(&self.host)));
+        let run = Arc::new(Run::new(key, lease, &slot, Arc::clone(&self.host)));
+        let (abort, aborted) = AbortHandle::new_pair();
+        let launch = Launch {
+            code,
+            payload,
+            end: Return {
+                run: Arc::clone(&run),
+                slot: Some(slot),
+                result: None,
+            },
+            aborted,
         };
-        let run = run(code, payload, ctx, slot, end);
-        let abort = self.runtime.spawn(run).abort_handle();
-        Ok(RunningCode { stop, mailbox, abort })
+        Ok((RunningCode { run, abort }, launch))
+    }
+
+    /// Starts code in the order of the launches.
+    pub(crate) fn start(&self, mut launches: Vec<Launch>) {
+        let runtime = &self.host.runtime;
+        if launches.len() <= 1 {
+            if let Some(launch) = launches.pop() {
+                runtime.spawn(launch.run());
+            }
+            return;
+        }
+        // Each spawn from this thread may wake a thread of the other runtime, which may then interrupt this one.
+        runtime.spawn(async move {
+            for launch in launches {
+                tokio::spawn(launch.run());
+            }
+        });
+    }
+}
+
+impl Launch {
+    async fn run(self) {
+        let Self {
+            code,
+            payload,
+            end,
+            aborted,
+        } = self;
+        // Aborted or not, `end` tells how it ended.
+        let _ = Abortable::new(run(code, payload, end), aborted).await;
     }
 }
 
 /// Tells the protocol that code has returned, whatever way it went: also if it was dropped, or if
 /// its future panicked while being torn down.
 struct Return {
-    mailbox: Arc<Mailbox>,
+    run: Arc<Run>,
+    slot: Option<Arc<Slot>>,
     result: Option<TaskResult<Bytes>>,
 }
 
@@ -90,13 +127,24 @@ impl Drop for Return {
                 "the code ended without a result, perhaps by a panic while it was torn down",
             ))
         });
-        self.mailbox.say_returned(result);
+        let slot = self.slot.take().map(Arc::try_unwrap);
+        let frees_slot = matches!(slot, Some(Ok(_)));
+        self.run.host.tell(Event::Returned {
+            key: self.run.key,
+            result,
+            frees_slot,
+        });
+        // First the result, then the room; a closure that still computes frees it later.
+        if let Some(Ok(slot)) = slot {
+            slot.free_silently();
+        }
     }
 }
 
-async fn run(code: Arc<dyn Code>, payload: Bytes, ctx: Context, slot: Arc<Slot>, mut end: Return) {
+async fn run(code: Arc<dyn Code>, payload: Bytes, mut end: Return) {
+    let ctx = Context::new(Arc::clone(&end.run));
     let result = panic_capture::catch_async(code.run(payload, &ctx)).await;
-    let (key, task_type) = (end.mailbox.key(), ctx.task_type());
+    let (key, task_type) = (end.run.key, ctx.task_type());
     match &result {
         Ok(_) => tracing::debug!(lease = %key, task_type, "code returned"),
         Err(error) if error.is_cancelled() => tracing::info!(lease = %key, task_type, "code stopped"),
@@ -106,7 +154,4 @@ async fn run(code: Arc<dyn Code>, payload: Bytes, ctx: Context, slot: Arc<Slot>,
         }
     }
     end.result = Some(result);
-    // First the result, then the room.
-    drop(end);
-    drop(slot);
 }

@@ -1,42 +1,39 @@
 //! Telling a run's code to stop, and why.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use tokio::sync::Notify;
 
 /// Raised once; code sees it through its context.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct StopSignal(Arc<Signal>);
-
 #[derive(Debug, Default)]
-struct Signal {
+pub(crate) struct StopSignal {
     /// Set once the signal is raised.
     reason: OnceLock<String>,
-    raised: Notify,
+    on_raise: Notify,
 }
 
 impl StopSignal {
     /// Raises the signal; the first reason stays.
     pub(crate) fn raise(&self, reason: &str) {
-        if self.0.reason.set(reason.to_owned()).is_ok() {
-            self.0.raised.notify_waiters();
+        if self.reason.set(reason.to_owned()).is_ok() {
+            self.on_raise.notify_waiters();
         }
     }
 
     pub(crate) fn is_raised(&self) -> bool {
-        self.0.reason.get().is_some()
+        self.reason.get().is_some()
     }
 
     pub(crate) async fn raised(&self) {
         // Made before the look: from here on it hears of every raise.
-        let raised = self.0.raised.notified();
+        let raised = self.on_raise.notified();
         if !self.is_raised() {
             raised.await;
         }
     }
 
     pub(crate) fn reason(&self) -> Option<&str> {
-        self.0.reason.get().map(String::as_str)
+        self.reason.get().map(String::as_str)
     }
 }
 

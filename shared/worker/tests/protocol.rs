@@ -289,6 +289,28 @@ async fn code_that_ignores_a_cancel_request_is_dropped_when_its_grace_ends() {
 }
 
 #[tokio::test]
+async fn tasks_leased_in_one_message_run_side_by_side_and_are_dropped_one_by_one() {
+    let mut peer = Peer::start().await;
+    let (seen, mut told) = unbounded_channel();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(Deaf(seen)));
+    let (mut claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.leases(&["t1", "t2"], "deaf", "{}");
+    reports.expect_accepted("t1").await;
+    reports.expect_accepted("t2").await;
+    assert_eq!(
+        [saw(&mut told).await, saw(&mut told).await],
+        [Seen::Started, Seen::Started]
+    );
+    for name in ["t2", "t1"] {
+        reports.cancel(name, "by hand", Duration::ZERO);
+        assert!(matches!(reports.news_of(name).await, News::Cancelled(_)));
+        assert_eq!(saw(&mut told).await, Seen::Dropped);
+        assert_eq!(claim.credit().await, 1, "its slot is free again");
+    }
+    stop(worker, &mut reports).await;
+}
+
+#[tokio::test]
 async fn on_drain_the_new_stream_is_opened_first_and_running_code_goes_on() {
     let mut peer = Peer::start().await;
     let (wait, go, mut told) = Wait::new();

@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::AbortHandle;
 use tasklease_client::Connector;
 use tasklease_lifecycle::Shutdown;
 use tasklease_proto::v1::{ClaimTaskRequest, LeasedTask, ReportProgressRequest};
 use tokio::{
     runtime::Handle,
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    task::AbortHandle,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -178,7 +178,16 @@ impl Actor {
             Event::Claim(id, incoming) => self.on_claim(id, incoming, now),
             Event::Report(id, incoming) => self.on_report(id, incoming, now),
             Event::News(key) => self.with_news.push_back(key),
-            Event::Returned(key, result) => self.on_returned(&key, result),
+            Event::Returned {
+                key,
+                result,
+                frees_slot,
+            } => {
+                self.on_returned(key, result);
+                if frees_slot {
+                    self.credit.freed();
+                }
+            }
             Event::SlotFreed => self.credit.freed(),
         }
     }
@@ -262,7 +271,7 @@ impl Actor {
 
     /// Stops code whose lease is lost: tells it, and drops its future if it does not listen.
     pub(super) fn doom(&mut self, code: RunningCode, reason: &str, now: Instant) {
-        code.stop.raise(reason);
+        code.run.stop.raise(reason);
         self.doomed.push((now + TIDY_UP, code.abort));
     }
 

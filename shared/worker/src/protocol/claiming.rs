@@ -12,7 +12,7 @@ use tasklease_proto::{
 };
 use tonic::Code;
 
-use crate::{lease_key::LeaseKey, outcome, task_error::TaskError};
+use crate::{lease_key::LeaseKey, outcome, run_code::Launch, task_error::TaskError};
 
 use super::{
     actor::{Actor, Session},
@@ -52,9 +52,7 @@ impl Actor {
                     self.deferred.extend(batch.tasks);
                 }
                 Some(claim_task_response::Message::Leases(batch)) => {
-                    for lease in batch.tasks {
-                        self.on_lease(lease);
-                    }
+                    self.on_leases(batch.tasks);
                 }
                 Some(claim_task_response::Message::Drain(drain)) => {
                     if !self.stopping.is_requested()
@@ -166,9 +164,8 @@ impl Actor {
             Role::Current => self.credit.stream_replaced(),
             Role::Next => {
                 self.hello_at = None;
-                for lease in std::mem::take(&mut self.deferred) {
-                    self.on_lease(lease);
-                }
+                let deferred = std::mem::take(&mut self.deferred);
+                self.on_leases(deferred);
             }
             Role::Old => {}
         }
@@ -177,11 +174,24 @@ impl Actor {
         }
     }
 
-    fn on_lease(&mut self, lease: LeasedTask) {
+    fn on_leases(&mut self, leases: Vec<LeasedTask>) {
+        let launches: Vec<Launch> = leases
+            .into_iter()
+            .filter_map(|lease| self.on_lease(lease))
+            .collect();
+        self.launcher.start(launches);
+    }
+
+    /// Takes a lease; what comes back is the code to start for it.
+    fn on_lease(&mut self, lease: LeasedTask) -> Option<Launch> {
         self.credit.received();
-        let key = LeaseKey::new(&lease.task_id, lease.lease_token);
-        if self.leases.contains(&key) {
-            return;
+        let Some(key) = LeaseKey::parse(&lease.task_id, lease.lease_token) else {
+            // Nothing can be reported of it; the scheduler takes it back when it is not accepted.
+            tracing::error!(task_id = lease.task_id, "leased a task whose id is no UUID");
+            return None;
+        };
+        if self.leases.contains(key) {
+            return None;
         }
         if self.stopping.is_requested() || !self.credit.has_room() {
             let why = if self.credit.has_room() {
@@ -189,29 +199,31 @@ impl Actor {
             } else {
                 "the worker has no free slot"
             };
-            self.leases.add_ended(key.clone());
-            self.outbox.push(&key, outcome::released(why));
-            return;
+            self.leases.add_ended(key);
+            self.outbox.push(key, outcome::released(why));
+            return None;
         }
-        let accepted = self.outbox.push(&key, News::Accepted(Accepted {}));
-        if let Some(reason) = self.leases.take_early_cancel(&key) {
-            self.leases.add_ended(key.clone());
+        let accepted = self.outbox.push(key, News::Accepted(Accepted {}));
+        if let Some(reason) = self.leases.take_early_cancel(key) {
+            self.leases.add_ended(key);
             self.outbox
-                .push_instead(accepted, &key, outcome::cancelled(&reason));
-            return;
+                .push_instead(accepted, key, outcome::cancelled(&reason));
+            return None;
         }
-        match self.launcher.launch(&key, lease) {
-            Ok(code) => {
+        match self.launcher.prepare(key, lease) {
+            Ok((code, launch)) => {
                 self.credit.started();
                 self.leases.add_running(key, code, accepted);
+                Some(launch)
             }
             Err(lease) => {
                 let task_type = lease.task_type;
                 tracing::error!(lease = %key, task_type, "leased a task of a type that is not registered");
                 let message = format!("this worker has no code for task type `{task_type}`");
                 let error = TaskError::new("UNKNOWN_TASK_TYPE", message).non_retryable();
-                self.leases.add_ended(key.clone());
-                self.outbox.push_instead(accepted, &key, outcome::failed(&error));
+                self.leases.add_ended(key);
+                self.outbox.push_instead(accepted, key, outcome::failed(&error));
+                None
             }
         }
     }

@@ -19,8 +19,15 @@ pub(crate) enum Event {
     /// The code of a run has left news in its mailbox.
     News(LeaseKey),
     /// The code of a run has returned.
-    Returned(LeaseKey, TaskResult<Bytes>),
-    /// The last thread of a run is done.
+    Returned {
+        /// Whose run it was.
+        key: LeaseKey,
+        /// What it returned.
+        result: TaskResult<Bytes>,
+        /// True if no other thread of the run is left.
+        frees_slot: bool,
+    },
+    /// The last thread of a run is done, after its code has returned.
     SlotFreed,
 }
 

@@ -55,8 +55,8 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    pub(crate) fn contains(&self, key: &LeaseKey) -> bool {
-        self.held.contains_key(key)
+    pub(crate) fn contains(&self, key: LeaseKey) -> bool {
+        self.held.contains_key(&key)
     }
 
     /// Adds a lease whose code runs; `accepted` is the report that says so.
@@ -87,29 +87,29 @@ impl Leases {
 
     /// The leases to name when going on with the session.
     pub(crate) fn held(&self) -> Vec<LeaseRef> {
-        self.held.keys().map(LeaseKey::to_wire).collect()
+        self.held.keys().map(|key| key.to_wire()).collect()
     }
 
     /// The news that the code of a lease has left.
-    pub(crate) fn fetch_news(&mut self, key: &LeaseKey) -> Vec<News> {
-        let Some(lease) = self.held.get_mut(key) else {
+    pub(crate) fn fetch_news(&mut self, key: LeaseKey) -> Vec<News> {
+        let Some(lease) = self.held.get_mut(&key) else {
             return Vec::new();
         };
-        let news = lease.code.as_ref().map(|code| code.mailbox.fetch());
+        let news = lease.code.as_ref().map(|code| code.run.mailbox.fetch());
         lease.accepted = lease.accepted.filter(|_| news.as_ref().is_none_or(Vec::is_empty));
         news.unwrap_or_default()
     }
 
     /// The run has ended here: takes its code away, with the last news and what it was told.
     /// `None` if it had ended before or is not held.
-    pub(crate) fn end(&mut self, key: &LeaseKey) -> Option<EndedRun> {
-        let lease = self.held.get_mut(key)?;
+    pub(crate) fn end(&mut self, key: LeaseKey) -> Option<EndedRun> {
+        let lease = self.held.get_mut(&key)?;
         let code = lease.code.take()?;
         self.running -= 1;
         if matches!(lease.told, Told::Cancel { .. }) {
-            self.grace_ends.remove(key);
+            self.grace_ends.remove(&key);
         }
-        let news = code.mailbox.close();
+        let news = code.run.mailbox.close();
         Some(EndedRun {
             accepted: lease.accepted.filter(|_| news.is_empty()),
             told: std::mem::take(&mut lease.told),
@@ -120,11 +120,11 @@ impl Leases {
 
     /// The outcome is durable, or the lease is lost: forgets it, and hands back code that still
     /// runs.
-    pub(crate) fn remove(&mut self, key: &LeaseKey) -> Option<RunningCode> {
-        let code = self.held.remove(key)?.code?;
+    pub(crate) fn remove(&mut self, key: LeaseKey) -> Option<RunningCode> {
+        let code = self.held.remove(&key)?.code?;
         self.running -= 1;
-        self.grace_ends.remove(key);
-        code.mailbox.close();
+        self.grace_ends.remove(&key);
+        code.run.mailbox.close();
         Some(code)
     }
 
@@ -134,17 +134,17 @@ impl Leases {
         self.grace_ends.clear();
         self.early_cancels.clear();
         let code = self.held.drain().filter_map(|(_, lease)| lease.code);
-        code.inspect(|code| drop(code.mailbox.close())).collect()
+        code.inspect(|code| drop(code.run.mailbox.close())).collect()
     }
 
     /// Tells the code of a lease to stop until `grace_end`; a repeated request can only shorten
     /// the grace.
-    pub(crate) fn cancel(&mut self, key: &LeaseKey, reason: &str, grace_end: Instant) -> Cancelled {
-        let Some(lease) = self.held.get_mut(key) else {
+    pub(crate) fn cancel(&mut self, key: LeaseKey, reason: &str, grace_end: Instant) -> Cancelled {
+        let Some(lease) = self.held.get_mut(&key) else {
             if self.early_cancels.len() >= MAX_EARLY_CANCELS {
                 self.early_cancels.pop_front();
             }
-            self.early_cancels.push_back((key.clone(), reason.to_owned()));
+            self.early_cancels.push_back((key, reason.to_owned()));
             return Cancelled::Unknown;
         };
         let Some(code) = &lease.code else {
@@ -155,15 +155,15 @@ impl Leases {
                 reason: reason.to_owned(),
             };
         }
-        code.stop.raise(reason);
-        let end = self.grace_ends.entry(key.clone()).or_insert(grace_end);
+        code.run.stop.raise(reason);
+        let end = self.grace_ends.entry(key).or_insert(grace_end);
         *end = grace_end.min(*end);
         Cancelled::Told
     }
 
     /// The reason of a cancel request that came before its lease.
-    pub(crate) fn take_early_cancel(&mut self, key: &LeaseKey) -> Option<String> {
-        let index = self.early_cancels.iter().position(|(early, _)| early == key)?;
+    pub(crate) fn take_early_cancel(&mut self, key: LeaseKey) -> Option<String> {
+        let index = self.early_cancels.iter().position(|(early, _)| *early == key)?;
         self.early_cancels.remove(index).map(|(_, reason)| reason)
     }
 
@@ -174,7 +174,7 @@ impl Leases {
                 if lease.told == Told::Nothing {
                     lease.told = Told::Release;
                 }
-                code.stop.raise(reason);
+                code.run.stop.raise(reason);
             }
         }
     }
@@ -182,7 +182,7 @@ impl Leases {
     /// The leases whose code runs.
     pub(crate) fn running_keys(&self) -> Vec<LeaseKey> {
         let running = self.held.iter().filter(|(_, lease)| lease.code.is_some());
-        running.map(|(key, _)| key.clone()).collect()
+        running.map(|(key, _)| *key).collect()
     }
 
     /// When the next grace ends.
@@ -195,7 +195,7 @@ impl Leases {
         self.grace_ends
             .iter()
             .filter(|(_, end)| **end <= now)
-            .map(|(key, _)| key.clone())
+            .map(|(key, _)| *key)
             .collect()
     }
 }
@@ -204,29 +204,34 @@ impl Leases {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use tasklease_proto::v1::{Accepted, Progress};
+    use futures_util::future::AbortHandle;
+    use tasklease_proto::v1::{Accepted, LeasedTask, Progress};
+    use tokio::runtime::Handle;
 
     use super::{super::outbox::Outbox, *};
     use crate::{
-        news::{Mailbox, NewsItem},
-        stop::StopSignal,
+        news::NewsItem,
+        run::{Host, Run},
+        slot::Slot,
     };
 
     fn key(name: &str) -> LeaseKey {
-        LeaseKey::new(name, 1)
+        LeaseKey::named(name)
     }
 
-    fn code(key: &LeaseKey) -> RunningCode {
+    fn code(key: LeaseKey) -> RunningCode {
         let (events, _) = tokio::sync::mpsc::unbounded_channel();
+        let runtime = Handle::current();
+        let host = Arc::new(Host { runtime, events });
+        let slot = Arc::new(Slot::new(Arc::clone(&host)));
         RunningCode {
-            stop: StopSignal::default(),
-            mailbox: Arc::new(Mailbox::new(key.clone(), events)),
-            abort: tokio::spawn(std::future::pending::<()>()).abort_handle(),
+            run: Arc::new(Run::new(key, LeasedTask::default(), &slot, host)),
+            abort: AbortHandle::new_pair().0,
         }
     }
 
     fn entry() -> EntryId {
-        Outbox::default().push(&key("any"), News::Accepted(Accepted {}))
+        Outbox::default().push(key("any"), News::Accepted(Accepted {}))
     }
 
     #[tokio::test]
@@ -234,16 +239,16 @@ mod tests {
         let mut leases = Leases::default();
         let progress = || NewsItem::Progress(Progress::default());
         for name in ["quiet", "fetched", "left"] {
-            let code = code(&key(name));
-            let mailbox = Arc::clone(&code.mailbox);
+            let code = code(key(name));
+            let run = Arc::clone(&code.run);
             leases.add_running(key(name), code, entry());
             if name != "quiet" {
-                mailbox.leave(progress());
+                run.mailbox.leave(progress());
             }
         }
-        assert_eq!(leases.fetch_news(&key("quiet")).len(), 0);
-        assert_eq!(leases.fetch_news(&key("fetched")).len(), 1);
-        let mut accepted = |name| leases.end(&key(name)).expect("runs").accepted.is_some();
+        assert_eq!(leases.fetch_news(key("quiet")).len(), 0);
+        assert_eq!(leases.fetch_news(key("fetched")).len(), 1);
+        let mut accepted = |name| leases.end(key(name)).expect("runs").accepted.is_some();
         assert_eq!(
             ["quiet", "fetched", "left"].map(&mut accepted),
             [true, false, false]
@@ -253,37 +258,37 @@ mod tests {
     #[tokio::test]
     async fn a_lease_is_held_until_its_outcome_is_durable() {
         let mut leases = Leases::default();
-        leases.add_running(key("a"), code(&key("a")), entry());
+        leases.add_running(key("a"), code(key("a")), entry());
         assert_eq!((leases.running(), leases.held().len()), (1, 1));
-        assert!(leases.end(&key("a")).is_some() && leases.end(&key("a")).is_none());
+        assert!(leases.end(key("a")).is_some() && leases.end(key("a")).is_none());
         assert_eq!((leases.running(), leases.held().len()), (0, 1));
-        leases.remove(&key("a"));
+        leases.remove(key("a"));
         assert!(leases.is_empty());
     }
 
     #[tokio::test]
     async fn a_cancel_request_raises_the_signal_and_its_grace_can_only_shrink() {
         let mut leases = Leases::default();
-        let code = code(&key("a"));
-        let stop = code.stop.clone();
+        let code = code(key("a"));
+        let run = Arc::clone(&code.run);
         leases.add_running(key("a"), code, entry());
         let now = Instant::now();
         let (soon, late) = (now + Duration::from_secs(1), now + Duration::from_secs(9));
-        assert_eq!(leases.cancel(&key("a"), "by hand", soon), Cancelled::Told);
-        assert_eq!(leases.cancel(&key("a"), "again", late), Cancelled::Told);
-        assert_eq!((stop.is_raised(), stop.reason()), (true, Some("by hand")));
+        assert_eq!(leases.cancel(key("a"), "by hand", soon), Cancelled::Told);
+        assert_eq!(leases.cancel(key("a"), "again", late), Cancelled::Told);
+        assert_eq!((run.stop.is_raised(), run.stop.reason()), (true, Some("by hand")));
         assert_eq!(
             (leases.next_grace_end(), leases.grace_over(soon)),
             (Some(soon), vec![key("a")])
         );
-        let ended = leases.end(&key("a")).expect("runs");
+        let ended = leases.end(key("a")).expect("runs");
         assert_eq!(
             ended.told,
             Told::Cancel {
                 reason: "by hand".into()
             }
         );
-        assert_eq!(leases.cancel(&key("a"), "late", late), Cancelled::Ended);
+        assert_eq!(leases.cancel(key("a"), "late", late), Cancelled::Ended);
         assert_eq!(leases.next_grace_end(), None);
     }
 
@@ -291,11 +296,11 @@ mod tests {
     fn a_cancel_request_that_overtakes_its_lease_is_remembered_within_bounds() {
         let mut leases = Leases::default();
         let now = Instant::now();
-        assert_eq!(leases.cancel(&key("a"), "early", now), Cancelled::Unknown);
-        assert_eq!(leases.take_early_cancel(&key("a")).as_deref(), Some("early"));
-        assert_eq!(leases.take_early_cancel(&key("a")), None);
+        assert_eq!(leases.cancel(key("a"), "early", now), Cancelled::Unknown);
+        assert_eq!(leases.take_early_cancel(key("a")).as_deref(), Some("early"));
+        assert_eq!(leases.take_early_cancel(key("a")), None);
         for number in 0..2 * MAX_EARLY_CANCELS {
-            leases.cancel(&key(&number.to_string()), "", now);
+            leases.cancel(key(&number.to_string()), "", now);
         }
         assert_eq!(leases.early_cancels.len(), MAX_EARLY_CANCELS);
     }
@@ -304,11 +309,11 @@ mod tests {
     async fn releasing_does_not_overrule_a_cancel_request() {
         let mut leases = Leases::default();
         for name in ["a", "b"] {
-            leases.add_running(key(name), code(&key(name)), entry());
+            leases.add_running(key(name), code(key(name)), entry());
         }
-        leases.cancel(&key("a"), "by hand", Instant::now());
+        leases.cancel(key("a"), "by hand", Instant::now());
         leases.release_all("the worker is stopping");
-        let mut told = |name| leases.end(&key(name)).map(|ended| ended.told);
+        let mut told = |name| leases.end(key(name)).map(|ended| ended.told);
         assert!(matches!(told("a"), Some(Told::Cancel { .. })));
         assert!(matches!(told("b"), Some(Told::Release)));
     }

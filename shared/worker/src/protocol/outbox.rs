@@ -10,6 +10,8 @@ use std::{
 
 use tasklease_proto::v1::{Report, report::News};
 
+use uuid::fmt::Hyphenated;
+
 use crate::lease_key::LeaseKey;
 
 /// The most reports of one batch.
@@ -40,17 +42,17 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(lease: &LeaseKey, news: News) -> Self {
+    fn new(lease: LeaseKey, news: News) -> Self {
         Self {
-            bytes: bytes(lease, &news),
-            lease: lease.clone(),
+            bytes: bytes(&news),
+            lease,
             news,
         }
     }
 
     fn report(&self) -> Report {
         Report {
-            task_id: self.lease.task_id.to_string(),
+            task_id: self.lease.task.to_string(),
             lease_token: self.lease.token,
             news: Some(self.news.clone()),
         }
@@ -79,7 +81,7 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn push(&mut self, lease: &LeaseKey, news: News) -> EntryId {
+    pub(crate) fn push(&mut self, lease: LeaseKey, news: News) -> EntryId {
         let id = self.end();
         let entry = Entry::new(lease, news);
         self.len += 1;
@@ -89,7 +91,7 @@ impl Outbox {
     }
 
     /// Puts news in the place of a report of the same lease that has not left; if it has, the news stand at the end.
-    pub(crate) fn push_instead(&mut self, id: EntryId, lease: &LeaseKey, news: News) {
+    pub(crate) fn push_instead(&mut self, id: EntryId, lease: LeaseKey, news: News) {
         let waits = id.0 >= self.unsent;
         let index = self.index(id.0);
         match self.entries.get_mut(index) {
@@ -227,8 +229,8 @@ fn kind(news: &News) -> Kind {
 }
 
 /// Room on the wire, at most: the news, the lease, and the tags and lengths before them.
-fn bytes(lease: &LeaseKey, news: &News) -> usize {
-    news.encoded_len() + lease.task_id.len() + 20
+fn bytes(news: &News) -> usize {
+    news.encoded_len() + Hyphenated::LENGTH + 20
 }
 
 #[cfg(test)]
@@ -238,7 +240,7 @@ mod tests {
     use super::*;
 
     fn lease(name: &str) -> LeaseKey {
-        LeaseKey::new(name, 1)
+        LeaseKey::named(name)
     }
 
     fn log(number: i64, text: &str) -> News {
@@ -261,15 +263,15 @@ mod tests {
         batch
             .unwrap_or_default()
             .into_iter()
-            .map(|report| report.task_id)
+            .map(|report| LeaseKey::name_of(&report.task_id))
             .collect()
     }
 
     #[test]
     fn reports_leave_in_order_and_stay_until_acknowledged() {
         let mut outbox = Outbox::default();
-        outbox.push(&lease("a"), News::Accepted(Accepted {}));
-        outbox.push(&lease("b"), outcome());
+        outbox.push(lease("a"), News::Accepted(Accepted {}));
+        outbox.push(lease("b"), outcome());
         assert_eq!(names(outbox.next_batch(1)), ["a", "b"]);
         assert_eq!(
             (outbox.next_batch(2), outbox.len(), outbox.under_way()),
@@ -285,7 +287,7 @@ mod tests {
     fn after_a_break_everything_unacknowledged_leaves_again_in_the_same_order() {
         let mut outbox = Outbox::default();
         for name in ["a", "b", "c"] {
-            outbox.push(&lease(name), outcome());
+            outbox.push(lease(name), outcome());
             if name != "c" {
                 outbox.next_batch(u64::from(name.as_bytes()[0]));
             }
@@ -304,12 +306,12 @@ mod tests {
     #[test]
     fn news_take_the_place_of_a_report_that_has_not_left_and_of_no_other() {
         let mut outbox = Outbox::default();
-        let sent = outbox.push(&lease("a"), News::Accepted(Accepted {}));
+        let sent = outbox.push(lease("a"), News::Accepted(Accepted {}));
         outbox.next_batch(1);
-        let waits = outbox.push(&lease("b"), News::Accepted(Accepted {}));
-        outbox.push(&lease("c"), News::Accepted(Accepted {}));
-        outbox.push_instead(sent, &lease("a"), outcome());
-        outbox.push_instead(waits, &lease("b"), outcome());
+        let waits = outbox.push(lease("b"), News::Accepted(Accepted {}));
+        outbox.push(lease("c"), News::Accepted(Accepted {}));
+        outbox.push_instead(sent, lease("a"), outcome());
+        outbox.push_instead(waits, lease("b"), outcome());
         assert_eq!(names(outbox.next_batch(2)), ["b", "c", "a"]);
         assert_eq!(outbox.acknowledge(1), [(lease("a"), Kind::Accepted)]);
         let rest = [
@@ -324,14 +326,14 @@ mod tests {
     fn batches_are_bounded_in_number_and_bytes_and_a_large_report_travels_alone() {
         let mut outbox = Outbox::default();
         for number in 0..5_001 {
-            outbox.push(&lease("a"), log(number, ""));
+            outbox.push(lease("a"), log(number, ""));
         }
         assert_eq!(names(outbox.next_batch(1)).len(), 5_000);
         assert_eq!(names(outbox.next_batch(2)).len(), 1);
         let large = "x".repeat(1_500_000);
-        outbox.push(&lease("b"), log(1, &large));
-        outbox.push(&lease("c"), log(1, &large));
-        outbox.push(&lease("d"), log(1, &"x".repeat(3_000_000)));
+        outbox.push(lease("b"), log(1, &large));
+        outbox.push(lease("c"), log(1, &large));
+        outbox.push(lease("d"), log(1, &"x".repeat(3_000_000)));
         assert_eq!(names(outbox.next_batch(3)), ["b"]);
         assert_eq!(names(outbox.next_batch(4)), ["c"]);
         assert_eq!(names(outbox.next_batch(5)), ["d"]);
@@ -341,7 +343,7 @@ mod tests {
     fn the_reports_of_a_lost_lease_are_dropped_and_no_others() {
         let mut outbox = Outbox::default();
         for name in ["a", "b", "a"] {
-            outbox.push(&lease(name), outcome());
+            outbox.push(lease(name), outcome());
         }
         outbox.next_batch(1);
         outbox.forget(&HashSet::from([lease("a")]));

@@ -123,11 +123,15 @@ impl Actor {
     }
 
     fn on_acknowledgement(&mut self, acknowledgement: Acknowledgement, now: Instant) {
-        let stale: HashSet<LeaseKey> = acknowledgement.stale.iter().map(LeaseKey::from).collect();
+        let stale: HashSet<LeaseKey> = acknowledgement
+            .stale
+            .iter()
+            .filter_map(LeaseKey::from_wire)
+            .collect();
         if !stale.is_empty() {
             self.outbox.forget(&stale);
         }
-        for key in &stale {
+        for key in stale {
             tracing::warn!(lease = %key, "lease lost");
             if let Some(code) = self.leases.remove(key) {
                 self.doom(code, "the lease is lost", now);
@@ -137,7 +141,7 @@ impl Actor {
         for report in acknowledgement.refused {
             if let Some(lease) = &report.lease {
                 tracing::error!(task_id = lease.task_id, error = report.message, "report refused");
-                refused.insert(lease.into(), report.message);
+                refused.extend(LeaseKey::from_wire(lease).map(|key| (key, report.message)));
             }
         }
         for sequence in acknowledgement.sequences {
@@ -147,16 +151,16 @@ impl Actor {
             }
             for (key, kind) in self.outbox.acknowledge(sequence) {
                 if kind == Kind::Outcome {
-                    self.settled(&key, refused.get(&key));
+                    self.settled(key, refused.get(&key));
                 }
             }
         }
     }
 
     /// An outcome has been answered: stored, or refused.
-    fn settled(&mut self, key: &LeaseKey, refused: Option<&String>) {
+    fn settled(&mut self, key: LeaseKey, refused: Option<&String>) {
         match refused {
-            Some(why) if self.refused_once.insert(key.clone()) => {
+            Some(why) if self.refused_once.insert(key) => {
                 let error = TaskError::new("RESULT_REFUSED", why.as_str()).non_retryable();
                 self.outbox.push(key, outcome::failed(&error));
             }
@@ -164,7 +168,7 @@ impl Actor {
             _ => {
                 // Nearly always empty, and asked for every run.
                 if !self.refused_once.is_empty() {
-                    self.refused_once.remove(key);
+                    self.refused_once.remove(&key);
                 }
                 self.leases.remove(key);
             }
@@ -172,8 +176,9 @@ impl Actor {
     }
 
     fn on_cancel(&mut self, notice: &CancelNotice, now: Instant) {
-        let Some(lease) = &notice.lease else { return };
-        let key = LeaseKey::from(lease);
+        let Some(key) = notice.lease.as_ref().and_then(LeaseKey::from_wire) else {
+            return;
+        };
         let grace = notice
             .grace
             .as_ref()
@@ -181,7 +186,7 @@ impl Actor {
             .unwrap_or(DEFAULT_GRACE);
         let met = self
             .leases
-            .cancel(&key, &notice.reason, now + grace.min(LONGEST_GRACE));
+            .cancel(key, &notice.reason, now + grace.min(LONGEST_GRACE));
         match met {
             Cancelled::Told => tracing::info!(lease = %key, reason = notice.reason, "cancel requested"),
             Cancelled::Ended | Cancelled::Unknown => {
@@ -190,7 +195,7 @@ impl Actor {
         }
     }
 
-    pub(super) fn on_returned(&mut self, key: &LeaseKey, result: TaskResult<Bytes>) {
+    pub(super) fn on_returned(&mut self, key: LeaseKey, result: TaskResult<Bytes>) {
         if let Some(ended) = self.leases.end(key) {
             let outcome = outcome::of_return(result, &ended.told);
             self.push_end(key, ended.news, ended.accepted, outcome);
@@ -201,7 +206,7 @@ impl Actor {
     /// has not left yet need not leave any more.
     pub(super) fn push_end(
         &mut self,
-        key: &LeaseKey,
+        key: LeaseKey,
         news: Vec<News>,
         accepted: Option<EntryId>,
         outcome: News,
@@ -221,14 +226,14 @@ impl Actor {
     pub(super) fn end_overdue_runs(&mut self, now: Instant) {
         for key in self.leases.grace_over(now) {
             tracing::warn!(lease = %key, "code did not stop within its grace, dropping it");
-            if let Some(ended) = self.leases.end(&key) {
+            if let Some(ended) = self.leases.end(key) {
                 ended.code.abort.abort();
                 let reason = match &ended.told {
                     Told::Cancel { reason } => reason,
                     Told::Nothing | Told::Release => "the code did not stop within its grace",
                 };
                 let outcome = outcome::cancelled(reason);
-                self.push_end(&key, ended.news, ended.accepted, outcome);
+                self.push_end(key, ended.news, ended.accepted, outcome);
             }
         }
     }
@@ -280,8 +285,8 @@ impl Actor {
             if !self.outbox.has_unsent() {
                 // News are fetched only when they can leave, so what waits is bounded per run.
                 for key in std::mem::take(&mut self.with_news) {
-                    for news in self.leases.fetch_news(&key) {
-                        self.outbox.push(&key, news);
+                    for news in self.leases.fetch_news(key) {
+                        self.outbox.push(key, news);
                     }
                 }
             }

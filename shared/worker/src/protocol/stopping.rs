@@ -156,10 +156,10 @@ impl Actor {
     fn hand_back_all(&mut self) {
         self.leases.release_all("the worker is stopping");
         for key in self.leases.running_keys() {
-            if let Some(ended) = self.leases.end(&key) {
+            if let Some(ended) = self.leases.end(key) {
                 ended.code.abort.abort();
                 let outcome = outcome::released("the worker is stopping");
-                self.push_end(&key, ended.news, ended.accepted, outcome);
+                self.push_end(key, ended.news, ended.accepted, outcome);
             }
         }
     }

@@ -220,9 +220,14 @@ impl ClaimStream {
         }
     }
 
-    pub(crate) fn lease(&self, task_id: &str, task_type: &str, payload: &str) {
-        let task = LeasedTask {
-            task_id: task_id.to_owned(),
+    pub(crate) fn lease(&self, name: &str, task_type: &str, payload: &str) {
+        self.leases(&[name], task_type, payload);
+    }
+
+    /// Leases tasks in one message.
+    pub(crate) fn leases(&self, names: &[&str], task_type: &str, payload: &str) {
+        let tasks = names.iter().map(|name| LeasedTask {
+            task_id: id_of(name),
             lease_token: 1,
             task_type: task_type.to_owned(),
             queue: "default".to_owned(),
@@ -230,9 +235,9 @@ impl ClaimStream {
             attempt: 1,
             max_attempts: 5,
             ..LeasedTask::default()
-        };
+        });
         self.send(claim_task_response::Message::Leases(LeaseBatch {
-            tasks: vec![task],
+            tasks: tasks.collect(),
         }));
     }
 }
@@ -264,9 +269,9 @@ impl ReportStream {
         ));
     }
 
-    pub(crate) fn cancel(&self, task_id: &str, reason: &str, grace: Duration) {
+    pub(crate) fn cancel(&self, name: &str, reason: &str, grace: Duration) {
         let notice = CancelNotice {
-            lease: Some(lease_ref(task_id)),
+            lease: Some(lease_ref(name)),
             reason: reason.to_owned(),
             grace: Some(tasklease_proto::convert::duration_to_wire(grace)),
         };
@@ -308,14 +313,14 @@ impl ReportStream {
     }
 
     /// The next report, which must be about this task.
-    pub(crate) async fn news_of(&mut self, task_id: &str) -> News {
+    pub(crate) async fn news_of(&mut self, name: &str) -> News {
         let report = self.report().await;
-        assert_eq!((report.task_id.as_str(), report.lease_token), (task_id, 1));
+        assert_eq!((report.task_id, report.lease_token), (id_of(name), 1));
         report.news.expect("news")
     }
 
-    pub(crate) async fn expect_accepted(&mut self, task_id: &str) {
-        let news = self.news_of(task_id).await;
+    pub(crate) async fn expect_accepted(&mut self, name: &str) {
+        let news = self.news_of(name).await;
         assert!(
             matches!(news, News::Accepted(_)),
             "expected accepted, got {news:?}"
@@ -323,9 +328,9 @@ impl ReportStream {
     }
 
     /// How the task's run ends, which a report of its acceptance may precede.
-    pub(crate) async fn outcome_of(&mut self, task_id: &str) -> News {
-        match self.news_of(task_id).await {
-            News::Accepted(_) => self.news_of(task_id).await,
+    pub(crate) async fn outcome_of(&mut self, name: &str) -> News {
+        match self.news_of(name).await {
+            News::Accepted(_) => self.news_of(name).await,
             outcome => outcome,
         }
     }
@@ -347,9 +352,15 @@ impl ReportStream {
     }
 }
 
-pub(crate) fn lease_ref(task_id: &str) -> LeaseRef {
+/// The id of a task that a test calls by a short name.
+fn id_of(name: &str) -> String {
+    let id = name.bytes().fold(0, |id: u128, byte| id << 8 | u128::from(byte));
+    uuid::Uuid::from_u128(id).to_string()
+}
+
+pub(crate) fn lease_ref(name: &str) -> LeaseRef {
     LeaseRef {
-        task_id: task_id.to_owned(),
+        task_id: id_of(name),
         lease_token: 1,
     }
 }
