@@ -32,8 +32,8 @@ pub(super) fn check(spec: v1::TaskSpec, rules: SpecRules) -> Result<NewTask, Vec
     let mut violations = Vec::new();
     let mut keep = |violation: Violation| violations.push(violation);
     let id = take(task_id(&spec.task_id, rules.now), &mut keep);
-    let task_type = take(TaskType::parse(&spec.task_type, "task_type"), &mut keep);
-    let queue = take(QueueName::parse_or_default(&spec.queue, "queue"), &mut keep);
+    let task_type = take(TaskType::parse(spec.task_type, "task_type"), &mut keep);
+    let queue = take(QueueName::parse_or_default(spec.queue, "queue"), &mut keep);
     let payload = take(payload(spec.input, rules.payload_bytes), &mut keep);
     let priority = take(
         in_range(spec.priority, -limits::PRIORITY..=limits::PRIORITY, "priority"),

@@ -21,9 +21,9 @@ macro_rules! name {
             ///
             /// # Errors
             /// A name that is empty, too long, or uses other characters than the contract allows.
-            pub fn parse(name: &str, field: &str) -> Result<Self, Violation> {
-                check(name, limits::NAME_CHARS)
-                    .map(|()| Self(name.to_owned()))
+            pub fn parse(name: impl AsRef<str> + Into<String>, field: &str) -> Result<Self, Violation> {
+                check(name.as_ref(), limits::NAME_CHARS)
+                    .map(|()| Self(name.into()))
                     .map_err(|problem| Violation::new(field, problem))
             }
 
@@ -55,8 +55,12 @@ impl QueueName {
     ///
     /// # Errors
     /// Those of [`QueueName::parse`].
-    pub fn parse_or_default(name: &str, field: &str) -> Result<Self, Violation> {
-        Self::parse(if name.is_empty() { DEFAULT_QUEUE } else { name }, field)
+    pub fn parse_or_default(name: impl AsRef<str> + Into<String>, field: &str) -> Result<Self, Violation> {
+        if name.as_ref().is_empty() {
+            Self::parse(DEFAULT_QUEUE, field)
+        } else {
+            Self::parse(name, field)
+        }
     }
 }
 

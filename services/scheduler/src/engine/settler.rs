@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use foldhash::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet, HashSetExt as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -70,7 +70,6 @@ impl Won {
 }
 
 /// The verdicts of one flush, each lease once.
-#[derive(Default)]
 struct Verdicts {
     successes: Vec<Verdict>,
     others: Vec<Verdict>,
@@ -78,6 +77,14 @@ struct Verdicts {
 }
 
 impl Verdicts {
+    fn with_room_for(verdicts: usize) -> Self {
+        Self {
+            successes: Vec::with_capacity(verdicts),
+            others: Vec::new(),
+            known: HashSet::with_capacity(verdicts),
+        }
+    }
+
     /// Adds a verdict; false if there is one about the same lease. Twice in one statement would be an error: the first
     /// word counts.
     fn add(&mut self, verdict: Verdict) -> bool {
@@ -174,7 +181,7 @@ fn weight(verdict: &Verdict) -> usize {
 
 impl SettlerParts {
     async fn flush(&self, batch: Vec<Settlement>, stop: &CancellationToken) {
-        let mut verdicts = Verdicts::default();
+        let mut verdicts = Verdicts::with_room_for(batch.iter().map(|s| s.verdicts.len()).sum());
         let mut emptied = Vec::new();
         let mut callers = Vec::with_capacity(batch.len());
         for settlement in batch {
