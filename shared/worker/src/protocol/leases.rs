@@ -2,7 +2,8 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use foldhash::HashMap;
+use foldhash::{HashMap, fast::RandomState};
+use indexmap::IndexMap;
 use tasklease_proto::v1::{LeaseRef, report::News};
 
 use crate::{lease_key::LeaseKey, outcome::Told, run_code::RunningCode};
@@ -47,7 +48,7 @@ pub(crate) enum Cancelled {
 /// All leases by name.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
-    held: HashMap<LeaseKey, Lease>,
+    held: IndexMap<LeaseKey, Lease, RandomState>,
     running: usize,
     /// When code that was told to stop is given up.
     grace_ends: HashMap<LeaseKey, Instant>,
@@ -121,7 +122,7 @@ impl Leases {
     /// The outcome is durable, or the lease is lost: forgets it, and hands back code that still
     /// runs.
     pub(crate) fn remove(&mut self, key: LeaseKey) -> Option<RunningCode> {
-        let code = self.held.remove(&key)?.code?;
+        let code = self.held.swap_remove(&key)?.code?;
         self.running -= 1;
         self.grace_ends.remove(&key);
         code.run.mailbox.close();
@@ -133,7 +134,7 @@ impl Leases {
         self.running = 0;
         self.grace_ends.clear();
         self.early_cancels.clear();
-        let code = self.held.drain().filter_map(|(_, lease)| lease.code);
+        let code = self.held.drain(..).filter_map(|(_, lease)| lease.code);
         code.inspect(|code| drop(code.run.mailbox.close())).collect()
     }
 

@@ -2,7 +2,8 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use foldhash::HashMap;
+use foldhash::{HashMap, fast::RandomState};
+use indexmap::IndexMap;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{ClaimPush, Generation, ReportPush};
@@ -28,7 +29,7 @@ pub(super) struct Session {
     pub(super) credit: u32,
     pub(super) claim: Option<Attachment<mpsc::UnboundedSender<ClaimPush>>>,
     pub(super) report: Option<Attachment<mpsc::Sender<ReportPush>>>,
-    leases: HashMap<LeaseKey, Held>,
+    leases: IndexMap<LeaseKey, Held, RandomState>,
     grants: HashMap<GrantId, usize>,
 }
 
@@ -88,7 +89,7 @@ impl Session {
             credit: 0,
             claim: None,
             report: None,
-            leases: HashMap::default(),
+            leases: IndexMap::default(),
             grants: HashMap::default(),
         }
     }
@@ -206,7 +207,7 @@ impl Session {
     }
 
     pub(super) fn end_lease(&mut self, id: SessionId, key: LeaseKey) -> Option<Ended> {
-        let held = self.leases.remove(&key)?;
+        let held = self.leases.swap_remove(&key)?;
         let grant = held.lease.grant;
         let left = self.grants.get_mut(&grant).map_or(0, |left| {
             *left = left.saturating_sub(1);
