@@ -81,7 +81,7 @@ impl SqlPath {
         migrate(&config).await?;
         let db = Database::new(&config)?;
         let (queue, task_type) = names()?;
-        let lane = db.ensure_lane(&queue, &task_type).await?;
+        let lane = db.ensure_lane(&queue, &task_type).await?.id;
         Ok(Self {
             db,
             lane,

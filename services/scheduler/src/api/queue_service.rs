@@ -71,12 +71,7 @@ impl QueueService for Api {
         request: Request<v1::PauseQueueRequest>,
     ) -> Result<Response<v1::PauseQueueResponse>, Status> {
         let queue = parse(&request.into_inner().queue)?;
-        let queue = self
-            .engine
-            .db()
-            .set_paused(&queue, true)
-            .await
-            .map_err(Error::from)?;
+        let queue = self.engine.set_paused(&queue, true).await?;
         Ok(Response::new(v1::PauseQueueResponse {
             queue: Some(queue.into()),
         }))
@@ -87,12 +82,7 @@ impl QueueService for Api {
         request: Request<v1::ResumeQueueRequest>,
     ) -> Result<Response<v1::ResumeQueueResponse>, Status> {
         let queue = parse(&request.into_inner().queue)?;
-        let queue = self
-            .engine
-            .db()
-            .set_paused(&queue, false)
-            .await
-            .map_err(Error::from)?;
+        let queue = self.engine.set_paused(&queue, false).await?;
         Ok(Response::new(v1::ResumeQueueResponse {
             queue: Some(queue.into()),
         }))

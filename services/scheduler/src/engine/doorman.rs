@@ -115,6 +115,9 @@ impl Engine {
         if ring.cancel {
             self.parts.due.look_now();
         }
+        if ring.pause {
+            self.parts.due.pulse_now();
+        }
         if ring.watch {
             self.parts.hub.wake_all();
         }

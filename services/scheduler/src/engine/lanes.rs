@@ -2,15 +2,16 @@
 
 use std::{
     collections::HashMap,
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
+use super::fleet::Fleet;
 use crate::{
     domain::{
         ids::LaneId,
         name::{QueueName, TaskType},
     },
-    store::{Database, StoreError},
+    store::{Database, EnsuredLane, StoreError},
 };
 
 type LaneName = (QueueName, TaskType);
@@ -18,6 +19,7 @@ type LaneName = (QueueName, TaskType);
 /// Lanes by name and names by lane.
 pub(super) struct LaneCache {
     db: Database,
+    fleet: Arc<Fleet>,
     known: RwLock<Known>,
 }
 
@@ -28,9 +30,10 @@ struct Known {
 }
 
 impl LaneCache {
-    pub(super) fn new(db: Database) -> Self {
+    pub(super) fn new(db: Database, fleet: Arc<Fleet>) -> Self {
         Self {
             db,
+            fleet,
             known: RwLock::default(),
         }
     }
@@ -47,7 +50,11 @@ impl LaneCache {
         {
             return Ok(*lane);
         }
-        let lane = self.db.ensure_lane(queue, task_type).await?;
+        let EnsuredLane { id: lane, paused } = self.db.ensure_lane(queue, task_type).await?;
+        if paused {
+            // Before anybody here can take from it.
+            self.fleet.pause(&[lane]);
+        }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.by_name.insert(name.clone(), lane);
         known.by_id.insert(lane, name);

@@ -17,6 +17,7 @@ mod heartbeats;
 pub mod hub;
 mod lanes;
 mod pulse;
+mod queues;
 mod reports;
 pub mod retention;
 mod sessions;
@@ -152,7 +153,7 @@ impl Engine {
         );
         let events = EventLog::start(db.clone(), hub.clone(), doorman.clone(), tasks, stop.clone());
         let heartbeats = Heartbeats::start(db.clone(), timing.lease, tasks, stop.clone());
-        let lanes = LaneCache::new(db.clone());
+        let lanes = LaneCache::new(db.clone(), fleet.clone());
         let engine = Self {
             parts: Arc::new(Parts {
                 db,

@@ -38,6 +38,7 @@ const FAILURES: u32 = 3;
 pub(super) struct DueHint {
     next_due: Mutex<Option<Instant>>,
     cancels: AtomicBool,
+    pulse: AtomicBool,
     open_cancels: AtomicBool,
     failures: AtomicU32,
     hint: Notify,
@@ -57,6 +58,12 @@ impl DueHint {
     /// A running task was cancelled.
     pub(super) fn look_now(&self) {
         self.cancels.store(true, Ordering::Release);
+        self.hint.notify_one();
+    }
+
+    /// Something changed elsewhere that only the pulse tells.
+    pub(super) fn pulse_now(&self) {
+        self.pulse.store(true, Ordering::Release);
         self.hint.notify_one();
     }
 
@@ -110,7 +117,7 @@ pub(super) async fn run(engine: Engine, stop: CancellationToken) {
         if parts.due.take_if_due(now) {
             promote(&engine).await;
         }
-        if now < next_pulse {
+        if !parts.due.pulse.swap(false, Ordering::AcqRel) && now < next_pulse {
             continue;
         }
         // Jitter keeps replicas from beating in step.
@@ -154,6 +161,7 @@ async fn beat(engine: &Engine, look: Look, sweep: bool) {
     if look == Look::FromStart {
         lanes.iter_mut().for_each(|(_, mark)| *mark = Mark::START);
     }
+    let pauses = parts.fleet.pauses();
     let pulse = match parts.db.pulse(parts.replica, &parts.name, &lanes).await {
         Ok(pulse) => pulse,
         Err(error) => {
@@ -166,7 +174,7 @@ async fn beat(engine: &Engine, look: Look, sweep: bool) {
     };
     parts.due.failures.store(0, Ordering::Relaxed);
     parts.doorman.set_company(pulse.other_replicas > 0);
-    parts.fleet.set_paused(pulse.paused_lanes);
+    parts.fleet.set_paused(pulse.paused_lanes, pauses);
     parts.fleet.wake_lanes(pulse.ready_lanes);
     if let Some(delay) = pulse.next_due {
         parts.due.due_in(delay);
@@ -231,7 +239,7 @@ async fn promote(engine: &Engine) {
                 parts.doorman.ring(crate::store::doorbell::Ring {
                     ready: true,
                     watch: true,
-                    cancel: false,
+                    ..Default::default()
                 });
             }
             Err(error) => {

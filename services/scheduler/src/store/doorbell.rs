@@ -22,6 +22,8 @@ pub struct Ring {
     pub cancel: bool,
     /// A task moved or made progress.
     pub watch: bool,
+    /// A queue was paused or resumed.
+    pub pause: bool,
 }
 
 impl Ring {
@@ -30,6 +32,7 @@ impl Ring {
         ready: true,
         cancel: true,
         watch: true,
+        pause: true,
     };
 
     /// Both together.
@@ -39,16 +42,22 @@ impl Ring {
             ready: self.ready || other.ready,
             cancel: self.cancel || other.cancel,
             watch: self.watch || other.watch,
+            pause: self.pause || other.pause,
         }
     }
 
     fn encode(self, from: ReplicaId) -> String {
         let mut text = format!("{from} ");
         text.extend(
-            [(self.ready, 'r'), (self.cancel, 'c'), (self.watch, 'w')]
-                .into_iter()
-                .filter(|(rung, _)| *rung)
-                .map(|(_, letter)| letter),
+            [
+                (self.ready, 'r'),
+                (self.cancel, 'c'),
+                (self.watch, 'w'),
+                (self.pause, 'p'),
+            ]
+            .into_iter()
+            .filter(|(rung, _)| *rung)
+            .map(|(_, letter)| letter),
         );
         text
     }
@@ -60,6 +69,7 @@ impl Ring {
             ready: letters.contains('r'),
             cancel: letters.contains('c'),
             watch: letters.contains('w'),
+            pause: letters.contains('p'),
         })
     }
 }
@@ -130,6 +140,7 @@ mod tests {
             ready: true,
             cancel: false,
             watch: true,
+            pause: true,
         };
         assert_eq!(Ring::decode(&ring.encode(other), me), Some(ring));
         assert_eq!(Ring::decode(&ring.encode(me), me), None);

@@ -24,6 +24,7 @@ pub use claim::{Claim, Claimed, ClaimedTask, Found, Mark};
 pub use database::{Database, DatabaseConfig};
 pub use error::StoreError;
 pub use events::StoredEvent;
+pub use lanes::EnsuredLane;
 pub use migrate::{MigrateError, migrate};
 pub use pulse::Pulse;
 pub use queues::{LaneStats, QueueRecord, WorkerRecord};

@@ -97,18 +97,22 @@ impl Database {
             .collect())
     }
 
-    /// Pauses or resumes a queue, which is made if it is new.
+    /// Pauses or resumes a queue, which is made if it is new; returns its lanes, too.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn set_paused(&self, queue: &QueueName, paused: bool) -> Result<QueueRecord, StoreError> {
+    pub async fn set_paused(
+        &self,
+        queue: &QueueName,
+        paused: bool,
+    ) -> Result<(QueueRecord, Vec<LaneId>), StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/set_paused.sql")).await?;
-        Ok(queue_record(
-            &connection
-                .query_one(&statement, &[&queue.as_str(), &paused])
-                .await?,
-        ))
+        let row = connection
+            .query_one(&statement, &[&queue.as_str(), &paused])
+            .await?;
+        let lanes: Vec<i32> = row.get(4);
+        Ok((queue_record(&row), lanes.into_iter().map(LaneId).collect()))
     }
 
     /// Counts by queue and task type; counts of waiting tasks stop at `limit`.

@@ -83,60 +83,46 @@ async fn counts_follow_tasks_and_workers() {
 #[tokio::test]
 async fn a_paused_queue_hands_nothing_out_until_it_is_resumed() {
     let scheduler = Scheduler::start().await;
-    let pause = v1::PauseQueueRequest { queue: "held".into() };
-    let paused = scheduler.queues().pause_queue(pause.clone()).await.unwrap();
-    assert!(paused.into_inner().queue.unwrap().paused);
+    // Before its first lane exists, and then with a lane that a worker takes from.
+    set_paused(&scheduler, true).await;
     let hello = v1::WorkerHello {
         queues: vec!["held".into(), "default".into()],
         ..hello()
     };
     let mut worker = RawWorker::connect_as(&scheduler.channel, hello).await;
-    // The lane exists since the hello, so that the next pulse knows that it is paused.
-    until_paused(&scheduler, &mut worker).await;
-    let held = submit(
-        &scheduler,
-        v1::TaskSpec {
-            queue: "held".into(),
-            ..spec()
-        },
-    )
-    .await
-    .id;
-    let free = submit_one(&scheduler).await;
-    worker.claim.credit(1).await;
-    let task = worker.claim.leases(1).await.remove(0);
-    assert_eq!(task.task_id, free);
-    let resume = v1::ResumeQueueRequest { queue: "held".into() };
-    let resumed = scheduler.queues().resume_queue(resume).await.unwrap();
-    assert!(!resumed.into_inner().queue.unwrap().paused);
-    worker.claim.credit(1).await;
-    let task = worker.claim.leases(1).await.remove(0);
-    assert_eq!((task.task_id, task.queue.as_str()), (held, "held"));
-    scheduler.end().await;
-}
-
-/// Waits for two pulses: each moves a task that was not due before.
-async fn until_paused(scheduler: &Scheduler, worker: &mut RawWorker) {
+    worker.claim.credit(4).await;
     for _ in 0..2 {
-        let client = scheduler.database.connect().await;
-        let id = submit(
-            scheduler,
+        let held = submit(
+            &scheduler,
             v1::TaskSpec {
-                delay: seconds(3_600),
+                queue: "held".into(),
                 ..spec()
             },
         )
         .await
         .id;
-        client
-            .execute(
-                "UPDATE tasklease.scheduled SET due_at = now() WHERE task_id = $1::text::uuid",
-                &[&id],
-            )
-            .await
-            .unwrap();
-        worker.take_one().await;
+        let free = submit_one(&scheduler).await;
+        let task = worker.claim.leases(1).await.remove(0);
+        assert_eq!(task.task_id, free);
+        set_paused(&scheduler, false).await;
+        let task = worker.claim.leases(1).await.remove(0);
+        assert_eq!((task.task_id, task.queue.as_str()), (held, "held"));
+        set_paused(&scheduler, true).await;
     }
+    scheduler.end().await;
+}
+
+/// Pauses the queue `held`, or resumes it.
+async fn set_paused(scheduler: &Scheduler, paused: bool) {
+    let (mut queues, queue) = (scheduler.queues(), "held".to_owned());
+    let answer = if paused {
+        let request = v1::PauseQueueRequest { queue };
+        queues.pause_queue(request).await.unwrap().into_inner().queue
+    } else {
+        let request = v1::ResumeQueueRequest { queue };
+        queues.resume_queue(request).await.unwrap().into_inner().queue
+    };
+    assert_eq!(answer.unwrap().paused, paused);
 }
 
 #[tokio::test]

@@ -58,7 +58,8 @@ async fn tasks_of_several_lanes_in_one_submit_stay_in_their_lanes() {
         .db
         .ensure_lane(&new_task().queue, &task_type("other"))
         .await
-        .unwrap();
+        .unwrap()
+        .id;
     let tasks = new_tasks(9);
     let mut batch = SubmitBatch::default();
     for (n, task) in tasks.iter().enumerate() {

@@ -82,7 +82,8 @@ async fn a_claim_takes_nothing_from_another_lane() {
         .db
         .ensure_lane(&queue("default"), &task_type("other"))
         .await
-        .unwrap();
+        .unwrap()
+        .id;
     let session = world.session("w").await;
     let claimed = world.claim_with(other, Mark::START, vec![session]).await;
     assert!(claimed.tasks.is_empty());

@@ -92,7 +92,8 @@ async fn lanes_narrow_every_source() {
         .db
         .ensure_lane(&queue("q2"), &task_type("t2"))
         .await
-        .unwrap();
+        .unwrap()
+        .id;
     let find = async |queue: Option<QueueName>, task_type: Option<TaskType>| {
         let found = world.db.find_lanes(queue.as_ref(), task_type.as_ref()).await;
         let mut lanes = found.unwrap();

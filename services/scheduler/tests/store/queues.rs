@@ -91,7 +91,8 @@ async fn a_count_that_stopped_at_its_limit_is_not_called_exact() {
         .db
         .ensure_lane(&queue("other"), &task_type("t"))
         .await
-        .unwrap();
+        .unwrap()
+        .id;
     let mut batch = SubmitBatch::default();
     let later = NewTask {
         start: Start::After(LEASE),
@@ -115,11 +116,11 @@ async fn a_count_that_stopped_at_its_limit_is_not_called_exact() {
 #[tokio::test]
 async fn pausing_makes_a_queue_that_is_new_and_resuming_undoes_it() {
     let world = World::new().await;
-    let paused = world.db.set_paused(&queue("new"), true).await.unwrap();
+    let paused = world.db.set_paused(&queue("new"), true).await.unwrap().0;
     assert!(paused.paused && paused.name == "new" && paused.namespace == "default");
-    let again = world.db.set_paused(&queue("new"), true).await.unwrap();
+    let again = world.db.set_paused(&queue("new"), true).await.unwrap().0;
     assert_eq!(again, paused);
-    let resumed = world.db.set_paused(&queue("new"), false).await.unwrap();
+    let resumed = world.db.set_paused(&queue("new"), false).await.unwrap().0;
     assert!(!resumed.paused);
     assert_eq!(resumed.created_us, paused.created_us);
     world.end().await;
@@ -148,7 +149,11 @@ async fn a_lane_is_made_once_however_many_ask_for_it() {
     let (one, two, three) = tokio::join!(ask(), ask(), ask());
     let lane = one.unwrap();
     assert_eq!((two.unwrap(), three.unwrap()), (lane, lane));
-    assert_ne!(lane, world.lane);
+    assert_ne!(lane.id, world.lane);
+    assert!(!lane.paused);
+    let (_, lanes) = world.db.set_paused(&queue, true).await.unwrap();
+    assert_eq!(lanes, [lane.id]);
+    assert!(ask().await.unwrap().paused);
     world.end().await;
 }
 

@@ -45,7 +45,11 @@ impl World {
         migrate(&config(&test)).await.unwrap();
         let db = Database::new(&config(&test)).unwrap();
         let raw = test.connect().await;
-        let lane = db.ensure_lane(&queue("default"), &task_type("t")).await.unwrap();
+        let lane = db
+            .ensure_lane(&queue("default"), &task_type("t"))
+            .await
+            .unwrap()
+            .id;
         Self { db, raw, lane, test }
     }
 

@@ -110,7 +110,7 @@ async fn a_queue_paused_on_one_replica_rests_on_the_other_until_it_is_resumed() 
         .unwrap();
     assert!(paused.into_inner().queue.unwrap().paused);
     worker.credit(1_000).await;
-    // The other replica learns of it within a second; what it still hands out until then is done.
+    // The other replica learns of it in a moment; what it still hands out until then is done.
     let resting = loop {
         let id = two.client().submit(in_queue("still")).await.unwrap().id;
         match passed_by(&two, &mut worker, &id).await {

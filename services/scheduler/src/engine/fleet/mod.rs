@@ -55,6 +55,10 @@ pub enum ReportPush {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Generation(u64);
 
+/// A point in the order in which lanes are paused and resumed here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pauses(u64);
+
 /// Pushes that may wait for a slow ReportProgress stream; those that do not fit are made again later.
 const REPORT_PUSHES: usize = 256;
 
@@ -72,6 +76,7 @@ struct State {
     sessions: Sessions,
     lanes: HashMap<LaneId, Lane>,
     paused: HashSet<LaneId>,
+    pauses: u64,
     suspects: HashSet<SessionId>,
     generations: u64,
     last_grant: i64,
@@ -207,11 +212,36 @@ impl Fleet {
         self.wake.notify_one();
     }
 
-    /// Replaces the set of lanes from which nothing is claimed.
-    pub(super) fn set_paused(&self, lanes: Vec<LaneId>) {
+    /// Claims nothing from lanes any more.
+    pub(super) fn pause(&self, lanes: &[LaneId]) {
         let mut state = self.state();
-        state.paused = lanes.into_iter().collect();
+        state.pauses += 1;
+        state.paused.extend(lanes);
+    }
+
+    /// Claims from lanes again.
+    pub(super) fn resume(&self, lanes: &[LaneId]) {
+        let mut state = self.state();
+        state.pauses += 1;
+        for lane in lanes {
+            state.paused.remove(lane);
+        }
         self.wake.notify_one();
+    }
+
+    /// The point up to which lanes were paused and resumed here.
+    pub(super) fn pauses(&self) -> Pauses {
+        Pauses(self.state().pauses)
+    }
+
+    /// Replaces the set of lanes from which nothing is claimed by what the database says, unless some were paused or
+    /// resumed here since it was asked: it may not have known of that.
+    pub(super) fn set_paused(&self, lanes: Vec<LaneId>, asked_at: Pauses) {
+        let mut state = self.state();
+        if state.pauses == asked_at.0 {
+            state.paused = lanes.into_iter().collect();
+            self.wake.notify_one();
+        }
     }
 
     /// Lanes from which somebody here would take a task now, and where their claims begin.

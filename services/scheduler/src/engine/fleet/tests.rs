@@ -334,10 +334,29 @@ fn a_worker_hears_of_a_cancel_once() {
 fn a_paused_lane_is_left_alone() {
     let fleet = Fleet::default();
     let _worker = connect(&fleet, session(1), 2);
-    fleet.set_paused(vec![LANE]);
+    fleet.pause(&[LANE]);
     assert!(fleet.reserve(100).is_empty() && fleet.lanes_with_room().is_empty());
-    fleet.set_paused(Vec::new());
+    fleet.resume(&[LANE]);
     assert_eq!(only(fleet.reserve(100)).claim.slots.len(), 2);
+}
+
+#[test]
+fn what_the_database_says_of_pauses_counts_unless_it_was_asked_before_one() {
+    let fleet = Fleet::default();
+    let _worker = connect(&fleet, session(1), 2);
+    let before = fleet.pauses();
+    fleet.pause(&[LANE]);
+    fleet.set_paused(Vec::new(), before);
+    assert!(fleet.reserve(100).is_empty(), "an old look undid the pause");
+    let before = fleet.pauses();
+    fleet.resume(&[LANE]);
+    fleet.set_paused(vec![LANE], before);
+    assert!(
+        !fleet.lanes_with_room().is_empty(),
+        "an old look undid the resuming"
+    );
+    fleet.set_paused(vec![LANE], fleet.pauses());
+    assert!(fleet.reserve(100).is_empty(), "another replica paused it");
 }
 
 #[test]
@@ -416,7 +435,7 @@ fn new_tasks_wait_in_line_unless_there_is_room_for_all_of_their_lane() {
 #[test]
 fn new_tasks_of_a_paused_lane_wait() {
     let (fleet, _workers) = drained(&[1]);
-    fleet.set_paused(vec![LANE]);
+    fleet.pause(&[LANE]);
     assert!(fleet.reserve_direct(&[Some(LANE)]).is_none());
 }
 

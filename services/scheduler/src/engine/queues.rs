@@ -1,0 +1,29 @@
+//! Pausing and resuming queues.
+
+use super::Engine;
+use crate::{
+    domain::{error::Error, name::QueueName},
+    store::{QueueRecord, doorbell::Ring},
+};
+
+impl Engine {
+    /// Pauses a queue or resumes it. Here that holds once this returns; other replicas are told, and find out with
+    /// their next pulse if they do not hear it.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn set_paused(&self, queue: &QueueName, paused: bool) -> Result<QueueRecord, Error> {
+        let parts = &self.parts;
+        let (queue, lanes) = parts.db.set_paused(queue, paused).await?;
+        if paused {
+            parts.fleet.pause(&lanes);
+        } else {
+            parts.fleet.resume(&lanes);
+        }
+        parts.doorman.ring(Ring {
+            pause: true,
+            ..Ring::default()
+        });
+        Ok(queue)
+    }
+}
