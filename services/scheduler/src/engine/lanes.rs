@@ -38,7 +38,8 @@ impl LaneCache {
         }
     }
 
-    /// The lane of a queue and task type, made if it is new.
+    /// The lane of a queue and task type, made if it is new. If its queue is paused, the fleet knows before anybody
+    /// here can take from it.
     pub(super) async fn lane(&self, queue: &QueueName, task_type: &TaskType) -> Result<LaneId, StoreError> {
         let name = (queue.clone(), task_type.clone());
         if let Some(lane) = self
@@ -52,7 +53,6 @@ impl LaneCache {
         }
         let EnsuredLane { id: lane, paused } = self.db.ensure_lane(queue, task_type).await?;
         if paused {
-            // Before anybody here can take from it.
             self.fleet.pause(&[lane]);
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
