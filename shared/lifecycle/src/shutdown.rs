@@ -1,6 +1,10 @@
 //! The two steps of a shutdown.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Shutdown {
     soft: CancellationToken,
     hard: CancellationToken,
+    failure: Arc<OnceLock<&'static str>>,
 }
 
 impl Shutdown {
@@ -49,6 +54,7 @@ impl Shutdown {
         Self {
             soft: CancellationToken::new(),
             hard: CancellationToken::new(),
+            failure: Arc::default(),
         }
     }
 
@@ -61,6 +67,21 @@ impl Shutdown {
     pub fn trigger_hard(&self) {
         self.soft.cancel();
         self.hard.cancel();
+    }
+
+    /// Begins the hard step because a part, named here, has failed that the process cannot do
+    /// without. `main` ends with a failure then; see [`failure`](Self::failure).
+    pub fn fail(&self, part: &'static str) {
+        tracing::error!(part, "a vital part has failed, ending the process");
+        // Only the first counts; the others may follow from it.
+        let _ = self.failure.set(part);
+        self.trigger_hard();
+    }
+
+    /// The part whose failure ends the process; `main` must return a non-zero exit code if there is
+    /// one, and health must say so meanwhile.
+    pub fn failure(&self) -> Option<&'static str> {
+        self.failure.get().copied()
     }
 
     /// Cancelled when nothing new may be taken.
