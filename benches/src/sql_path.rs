@@ -8,16 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use tasklease_scheduler::{
     domain::{
-        ids::{GrantId, LaneId, SessionId, TaskId},
+        ids::{GrantId, GrantKey, LaneId, SessionId, TaskId},
         name::{QueueName, TaskType},
         new_task::{NewTask, Start, TaskOptions},
         report::Ending,
         verdict::{self, TimedOut, Verdict},
     },
-    store::{BUNDLE, Claim, ClaimedTask, Database, DatabaseConfig, GrantKey, Mark, SubmitBatch, migrate},
+    store::{BUNDLE, Claim, ClaimedTask, Database, DatabaseConfig, Mark, SubmitBatch, migrate},
 };
 use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
@@ -73,15 +73,18 @@ impl SqlPath {
     pub(crate) async fn prepare(url: String, load: Load, connections: Connections) -> anyhow::Result<Self> {
         let config = DatabaseConfig {
             url,
-            connections: 1,
-            hot_connections: connections.submitters + connections.settlers,
+            read_connections: 1,
             claim_connections: connections.claimers,
             statement_timeout: Duration::from_secs(30),
         };
         migrate(&config).await?;
         let db = Database::new(&config)?;
         let (queue, task_type) = names()?;
-        let lane = db.ensure_lane(&queue, &task_type).await?.id;
+        let lane = db
+            .ensure_lane(&queue, &task_type)
+            .await?
+            .context("there is room for a lane")?
+            .id;
         Ok(Self {
             db,
             lane,
@@ -186,6 +189,7 @@ impl SqlPath {
         let mut claim = Claim {
             lane: self.lane,
             mark: Mark::START,
+            up_to: i16::MAX,
             slots: vec![self.session; CLAIM],
             grant: GrantId(0),
             bundles: CLAIM.div_ceil(BUNDLE) + 1,
@@ -193,7 +197,7 @@ impl SqlPath {
         loop {
             claim.grant = GrantId(progress.grants.fetch_add(1, Ordering::Relaxed));
             claim.mark = take(mark);
-            let found = self.db.claim(&claim, now_us()?).await?;
+            let found = self.db.claim(&claim).await?;
             if let Some(last) = found.found.last {
                 lower(mark, last);
                 claimed.send(found.tasks).await?;

@@ -8,7 +8,6 @@ use tasklease_proto::v1::{
     worker_service_server::WorkerServiceServer,
 };
 use tokio::net::TcpListener;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     service::Routes,
     transport::{Server, server::TcpIncoming},
@@ -22,7 +21,7 @@ use crate::{
     },
     config::Config,
     domain::ids::ReplicaId,
-    engine::{Engine, EngineConfig},
+    engine::{Background, Engine, EngineConfig},
     health,
     store::{Database, MigrateError, StoreError, migrate},
 };
@@ -47,6 +46,9 @@ pub enum AppError {
     /// The server stopped by itself.
     #[error("the server failed: {0}")]
     Serve(#[from] tonic::transport::Error),
+    /// A part that it cannot do without has panicked.
+    #[error("{0} failed; the log has the reason")]
+    Failed(&'static str),
     /// The descriptors of the contract cannot be served.
     #[error("cannot serve reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -62,6 +64,8 @@ const FRAME: u32 = 1 << 20;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const HEADER_BYTES: u32 = 16 * 1024;
+/// How long calls may take to end when the scheduler stops and its streams have ended.
+const LAST_CALLS: Duration = Duration::from_secs(3);
 /// How long to go on trying to reach the database at start.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -105,17 +109,17 @@ impl App {
             .clone()
             .unwrap_or_else(|| self.address().to_string());
         // The engine outlives the streams: what they took must still be flushed.
-        let (engine_tasks, engine_stop) = (TaskTracker::new(), CancellationToken::new());
+        let background = Background::new(&shutdown);
         let engine = Engine::start(
             EngineConfig {
                 db: self.db.clone(),
                 timing: self.config.timing(),
                 retention: self.config.retention(),
+                loss_limit: self.config.loss_limit(),
                 replica: ReplicaId(Uuid::new_v4()),
                 name: name.clone(),
             },
-            &engine_tasks,
-            &engine_stop,
+            &background,
         );
         let age = Duration::from_secs(self.config.stream_age);
         let streams = Streams::new(age, shutdown.soft().clone(), shutdown.hard().clone());
@@ -149,24 +153,35 @@ impl App {
                     .with_keepalive(Some(KEEPALIVE_INTERVAL)),
                 shutdown.soft().clone().cancelled_owned(),
             );
-        // A connection that does not close must not keep the process: hard wins.
+        // A connection that does not close must not keep the process: its client may never read what waits for it.
+        let gives_up = async {
+            shutdown.soft().cancelled().await;
+            streams.ended().await;
+            tokio::time::sleep(LAST_CALLS).await;
+        };
         let served = tokio::select! {
             served = server => served.map_err(AppError::from),
+            () = gives_up => {
+                tracing::warn!("dropped connections that did not close");
+                Ok(())
+            }
             () = shutdown.hard().cancelled() => Ok(()),
         };
         shutdown.trigger_soft();
         let _ = shutdown.hard().run_until_cancelled(streams.ended()).await;
-        engine_stop.cancel();
-        engine_tasks.close();
+        background.stop();
         if shutdown
             .hard()
-            .run_until_cancelled(engine_tasks.wait())
+            .run_until_cancelled(background.ended())
             .await
             .is_none()
         {
             tracing::warn!("left before everything was flushed; workers will report again");
         }
         let _ = health.await;
+        if let Some(part) = shutdown.failure() {
+            return Err(AppError::Failed(part));
+        }
         tracing::info!("stopped");
         served
     }

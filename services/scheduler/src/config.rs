@@ -7,7 +7,7 @@ use tasklease_lifecycle::logging::LogFormat;
 
 use crate::{
     api::ApiLimits,
-    domain::limits,
+    domain::{limits, verdict::LossLimit},
     engine::Timing,
     store::{DatabaseConfig, RetentionPolicy},
 };
@@ -36,8 +36,8 @@ pub struct Config {
     #[arg(long, env = "TASKLEASE_REPLICA", value_name = "NAME")]
     pub replica: Option<String>,
 
-    /// Connections to Postgres for everything but submits, outcomes (three more) and claims. Few are best: work is
-    /// batched, not parallel.
+    /// Connections to Postgres for what callers read, such as lists and watches. Everything else has connections of its
+    /// own: 16 more beside those for claims, most of them idle.
     #[arg(long, env = "TASKLEASE_DB_CONNECTIONS", value_name = "N", default_value_t = 8,
           value_parser = clap::value_parser!(u16).range(2..=200))]
     pub db_connections: u16,
@@ -72,6 +72,12 @@ pub struct Config {
     #[arg(long, env = "TASKLEASE_GRACE", value_name = "SECONDS", default_value_t = 20,
           value_parser = clap::value_parser!(u64).range(0..=600))]
     pub grace: u64,
+
+    /// How many workers a task may cost before it is quarantined as FAILED, POISONED; 0 for any number. A worker that is
+    /// lost with several tasks in hand counts against none of them until it is clear which one is to blame.
+    #[arg(long, env = "TASKLEASE_QUARANTINE_AFTER", value_name = "LOSSES", default_value_t = limits::LOSSES,
+          value_parser = clap::value_parser!(i32).range(0..=1_000))]
+    pub quarantine_after: i32,
 
     /// How long succeeded and cancelled tasks are kept, in hours.
     #[arg(long, env = "TASKLEASE_KEEP_ENDED", value_name = "HOURS", default_value_t = 72,
@@ -112,9 +118,6 @@ const LEAST_MESSAGE: usize = 16 << 20;
 /// Tasks watched at once on one replica.
 const WATCHED_TASKS: usize = 10_000;
 
-/// Two submits and a settlement are under way at once.
-const HOT_CONNECTIONS: usize = 3;
-
 const HOUR: Duration = Duration::from_secs(3_600);
 
 impl Config {
@@ -122,8 +125,7 @@ impl Config {
     pub fn database(&self) -> DatabaseConfig {
         DatabaseConfig {
             url: self.database_url.clone(),
-            connections: usize::from(self.db_connections),
-            hot_connections: HOT_CONNECTIONS,
+            read_connections: usize::from(self.db_connections),
             claim_connections: usize::from(self.db_claim_connections),
             statement_timeout: Duration::from_secs(self.db_statement_timeout),
         }
@@ -137,6 +139,11 @@ impl Config {
             heartbeat: lease / 3,
             ..Timing::default()
         }
+    }
+
+    /// When a task that kills workers is quarantined.
+    pub fn loss_limit(&self) -> LossLimit {
+        LossLimit(Some(self.quarantine_after).filter(|limit| *limit > 0))
     }
 
     /// How long to keep what has ended.

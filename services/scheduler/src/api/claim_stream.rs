@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use prost::Message as _;
 use tasklease_proto::{
     convert::duration_to_wire,
     v1::{self, claim_task_request::Message as FromWorker, claim_task_response::Message as ToWorker},
@@ -36,8 +37,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long the stream stays open after a drain notice, for the worker to open its next one.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
-/// Payload bytes after which a message is closed, well below the limit of a message.
-const MESSAGE_BYTES: usize = 4 << 20;
+/// Bytes of a message, below the 4 MiB that gRPC clients take by default. A larger task goes alone.
+const MESSAGE_BYTES: usize = 3 << 20;
+
+/// Bytes of a leased task's framing, beside its own encoding.
+const TASK_OVERHEAD: usize = 16;
 
 type Sender = mpsc::Sender<Result<v1::ClaimTaskResponse, Status>>;
 
@@ -94,7 +98,7 @@ async fn serve(
         tokio::select! {
             message = inbound.message() => match message?.and_then(|message| message.message) {
                 Some(FromWorker::Credit(credit)) => add_credit(&engine, session, generation, &credit)?,
-                Some(FromWorker::Hello(_)) => return Err(Error::Protocol("hello comes once").into()),
+                Some(FromWorker::Hello(_)) => return Err(Error::Protocol("hello must be sent exactly once").into()),
                 None => return Ok(()),
             },
             // None: a newer stream took this one's place.
@@ -182,7 +186,7 @@ fn profile(hello: v1::WorkerHello) -> Result<WorkerProfile, Error> {
         } else {
             Err(Violation::new(
                 field,
-                format!("must be {} to {}, are {found}", range.start(), range.end()),
+                format!("must be {} to {}, got {found}", range.start(), range.end()),
             ))
         }
     };
@@ -222,6 +226,12 @@ fn profile(hello: v1::WorkerHello) -> Result<WorkerProfile, Error> {
     if queues.is_empty() {
         queues.push(QueueName::parse_or_default("", "hello.queues")?);
     }
+    if task_types.len() * queues.len() > limits::WORKER_LANES {
+        return Err(Error::invalid(
+            "hello.task_types",
+            format!("times hello.queues must be at most {}", limits::WORKER_LANES),
+        ));
+    }
     task_types.sort_unstable();
     task_types.dedup();
     queues.sort_unstable();
@@ -254,13 +264,15 @@ async fn send_leases(engine: &Engine, sender: &Sender, pushed: ClaimPush) -> Res
     let mut bytes = 0;
     let mut names = LaneNames::new(engine);
     for claimed in pushed {
-        if bytes > MESSAGE_BYTES {
+        let task = leased_task(&mut names, claimed);
+        let size = task.encoded_len() + TASK_OVERHEAD;
+        if bytes + size > MESSAGE_BYTES && !tasks.is_empty() {
             let tasks = std::mem::take(&mut tasks);
             send(sender, ToWorker::Leases(v1::LeaseBatch { tasks })).await?;
             bytes = 0;
         }
-        bytes += claimed.payload.len();
-        tasks.push(leased_task(&mut names, claimed));
+        bytes += size;
+        tasks.push(task);
     }
     if tasks.is_empty() {
         return Ok(());

@@ -15,7 +15,7 @@ use crate::{
         name::check_text,
         report::{Ending, EventKind, TaskError},
     },
-    engine::News,
+    engine::Report,
 };
 
 /// Reads which lease a worker means; `None` if no lease can be meant.
@@ -34,7 +34,10 @@ pub(super) fn lease_ref(key: LeaseKey) -> v1::LeaseRef {
 }
 
 /// Checks one report. Errors of tasks are cut and cleaned, everything else that breaks a rule is refused.
-pub(super) fn check(report: v1::Report, result_bytes: usize) -> Result<(LeaseKey, News), v1::RefusedReport> {
+pub(super) fn check(
+    report: v1::Report,
+    result_bytes: usize,
+) -> Result<(LeaseKey, Report), v1::RefusedReport> {
     let lease = v1::LeaseRef {
         task_id: report.task_id,
         lease_token: report.lease_token,
@@ -61,30 +64,30 @@ fn refused(lease: v1::LeaseRef, message: &str) -> v1::RefusedReport {
     }
 }
 
-fn news(wire: Option<Wire>, result_bytes: usize) -> Result<News, Violation> {
+fn news(wire: Option<Wire>, result_bytes: usize) -> Result<Report, Violation> {
     Ok(match wire {
         None => return Err(Violation::new("news", "must be set")),
-        Some(Wire::Accepted(_)) => News::Accepted,
-        Some(Wire::Progress(report)) => News::Event(
+        Some(Wire::Accepted(_)) => Report::Accepted,
+        Some(Wire::Progress(report)) => Report::Event(
             event_number(report.event_number, "progress.event_number")?,
             progress(report.progress.unwrap_or_default())?,
         ),
-        Some(Wire::Log(report)) => News::Event(
+        Some(Wire::Log(report)) => Report::Event(
             event_number(report.event_number, "log.event_number")?,
             log(report.line.unwrap_or_default())?,
         ),
-        Some(Wire::Succeeded(report)) => News::Ended(Ending::Succeeded {
+        Some(Wire::Succeeded(report)) => Report::Ended(Ending::Succeeded {
             result: result(report, result_bytes)?,
         }),
-        Some(Wire::Failed(report)) => News::Ended(Ending::Failed {
+        Some(Wire::Failed(report)) => Report::Ended(Ending::Failed {
             error: task_error(report.error.unwrap_or_default()),
             non_retryable: report.non_retryable,
             retry_after: wait(report.retry_after.as_ref(), "failed.retry_after")?,
         }),
-        Some(Wire::Cancelled(report)) => News::Ended(Ending::Cancelled {
+        Some(Wire::Cancelled(report)) => Report::Ended(Ending::Cancelled {
             message: clean(&report.message),
         }),
-        Some(Wire::Released(report)) => News::Ended(Ending::Released {
+        Some(Wire::Released(report)) => Report::Ended(Ending::Released {
             message: clean(&report.message),
         }),
     })
@@ -211,7 +214,7 @@ fn tidy(text: &str, longest: usize, keep: impl Fn(char) -> bool) -> String {
 mod tests {
     use super::*;
 
-    fn report(news: Wire) -> Result<(LeaseKey, News), v1::RefusedReport> {
+    fn report(news: Wire) -> Result<(LeaseKey, Report), v1::RefusedReport> {
         check(
             v1::Report {
                 task_id: Uuid::from_u128(1).to_string(),
@@ -229,7 +232,7 @@ mod tests {
             message: format!("a\0b\n{}", "ä".repeat(2_000)),
             detail: "one\ntwo\u{7}".into(),
         };
-        let Ok((_, News::Ended(Ending::Failed { error, .. }))) = report(Wire::Failed(v1::Failed {
+        let Ok((_, Report::Ended(Ending::Failed { error, .. }))) = report(Wire::Failed(v1::Failed {
             error: Some(error),
             ..Default::default()
         })) else {

@@ -1,8 +1,9 @@
 //! One ReportProgress stream: heartbeats and reports one way, acknowledgements and cancel requests the other.
 
-use std::{pin::Pin, time::Duration};
+use std::{collections::HashSet, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use prost::Message as _;
 use tasklease_proto::{
     convert::duration_to_wire,
     v1::{
@@ -21,22 +22,26 @@ use crate::{
         ids::{LeaseKey, SessionId},
         limits,
     },
-    engine::{Engine, fleet::ReportPush},
+    engine::{Engine, EventFlow, fleet::ReportPush},
 };
 
 /// Messages that may wait for a slow worker.
 const BUFFER: usize = 64;
 
-/// Messages of one worker that may wait to become durable; beyond it the stream is not read.
-const UNACKNOWLEDGED: usize = 256;
+/// Messages of one worker that may wait to become durable; beyond it the stream is not read. Many small ones must fit:
+/// heartbeats come behind them.
+const UNACKNOWLEDGED: usize = 4_096;
+
+/// Bytes of them.
+const UNACKNOWLEDGED_BYTES: usize = 32 << 20;
 
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
 type Sender = mpsc::Sender<Result<v1::ReportProgressResponse, Status>>;
 
-/// A message on its way to the database; resolves to what to tell the worker.
-type Pending = Pin<Box<dyn Future<Output = Result<v1::Acknowledgement, Error>> + Send>>;
+/// A message on its way to the database; resolves to what to tell the worker, and the bytes that the message had.
+type Pending = Pin<Box<dyn Future<Output = (usize, Result<v1::Acknowledgement, Error>)> + Send>>;
 
 /// Serves a stream until either side ends it.
 pub(super) fn open(
@@ -93,33 +98,31 @@ async fn serve(
     sender: &Sender,
     result_bytes: usize,
 ) -> Result<(), End> {
-    let session = opening(&mut inbound).await?;
+    let open = opening(&mut inbound).await?;
+    let session = open.session;
     // Boxed, like what follows: an idle stream must not keep the room that only its busy moments need.
-    let (generation, mut pushes) = Box::pin(engine.open_report(session)).await?;
+    let (generation, mut pushes) = Box::pin(engine.open_report(session, open.held.as_ref())).await?;
     let _attached = Attached::new(&engine, session, generation);
     send(sender, ToWorker::Opened(v1::ReportOpened {})).await?;
-    let mut pending: FuturesUnordered<Pending> = FuturesUnordered::new();
+    let mut reports = Reports {
+        engine: &engine,
+        session,
+        result_bytes,
+        flow: Arc::default(),
+        pending: FuturesUnordered::new(),
+        bytes: 0,
+    };
     loop {
         tokio::select! {
-            message = inbound.message(), if pending.len() < UNACKNOWLEDGED => {
+            message = inbound.message(), if reports.has_room() => {
                 let Some(request) = message? else { break };
-                let sequence = request.sequence;
-                match request.message {
-                    Some(FromWorker::Heartbeat(_)) => pending.push(heartbeat(engine.clone(), session, sequence)),
-                    Some(FromWorker::Reports(batch)) => {
-                        let taken = Box::pin(take_reports(&engine, session, sequence, batch, result_bytes)).await?;
-                        pending.push(taken);
-                    }
-                    Some(FromWorker::Goodbye(_)) => {
-                        acknowledge_all(sender, &mut pending).await?;
-                        Box::pin(engine.goodbye(session)).await?;
-                        return acknowledge(sender, acknowledged(sequence)).await;
-                    }
-                    Some(FromWorker::Open(_)) => return Err(Error::Protocol("open comes once").into()),
-                    None => return Err(Error::Protocol("a message must say something").into()),
+                if let Taken::Goodbye(sequence) = reports.take(request)? {
+                    reports.acknowledge_all(sender).await?;
+                    Box::pin(engine.goodbye(session)).await?;
+                    return acknowledge(sender, acknowledged(sequence)).await;
                 }
             }
-            Some(done) = pending.next() => acknowledge(sender, done?).await?,
+            Some(done) = reports.next() => acknowledge(sender, done?).await?,
             pushed = pushes.recv() => match pushed {
                 Some(ReportPush::Cancel(orders)) => {
                     let cancels = orders.into_iter().map(|order| v1::CancelNotice {
@@ -142,15 +145,111 @@ async fn serve(
             after = lifetime.over() => {
                 let notice = v1::Drain { reconnect_after: Some(duration_to_wire(after)) };
                 send(sender, ToWorker::Drain(notice)).await?;
-                acknowledge_all(sender, &mut pending).await?;
-                return Box::pin(drain(&engine, session, sender, inbound, result_bytes)).await;
+                return Box::pin(drain(reports, sender, inbound)).await;
             }
         }
     }
-    acknowledge_all(sender, &mut pending).await
+    reports.acknowledge_all(sender).await
 }
 
-async fn opening(inbound: &mut Streaming<v1::ReportProgressRequest>) -> Result<SessionId, End> {
+/// The reports of one stream that are on their way to the database.
+struct Reports<'a> {
+    engine: &'a Engine,
+    session: SessionId,
+    result_bytes: usize,
+    flow: Arc<EventFlow>,
+    pending: FuturesUnordered<Pending>,
+    bytes: usize,
+}
+
+/// What a message of a worker was.
+enum Taken {
+    /// It is on its way.
+    Pending,
+    /// The worker leaves; its sequence.
+    Goodbye(u64),
+}
+
+impl Reports<'_> {
+    fn has_room(&self) -> bool {
+        self.pending.len() < UNACKNOWLEDGED && self.bytes < UNACKNOWLEDGED_BYTES
+    }
+
+    /// Takes a message; none waits for one before it.
+    fn take(&mut self, request: v1::ReportProgressRequest) -> Result<Taken, Error> {
+        let bytes = request.encoded_len();
+        let sequence = request.sequence;
+        let done = match request.message {
+            Some(FromWorker::Heartbeat(_)) => heartbeat(self.engine.clone(), self.session, sequence).boxed(),
+            Some(FromWorker::Reports(batch)) => self.take_reports(sequence, batch)?,
+            Some(FromWorker::Goodbye(_)) => return Ok(Taken::Goodbye(sequence)),
+            Some(FromWorker::Open(_)) => return Err(Error::Protocol("open must be sent exactly once")),
+            None => return Err(Error::Protocol("a message must say something")),
+        };
+        self.bytes += bytes;
+        self.pending.push(async move { (bytes, done.await) }.boxed());
+        Ok(Taken::Pending)
+    }
+
+    /// Queues reports in order; what comes back resolves once all of them are durable.
+    fn take_reports(
+        &self,
+        sequence: u64,
+        batch: v1::ReportBatch,
+    ) -> Result<futures_util::future::BoxFuture<'static, Result<v1::Acknowledgement, Error>>, Error> {
+        if batch.reports.len() > limits::REPORTS {
+            return Err(Error::invalid(
+                "reports",
+                format!("must be at most {}", limits::REPORTS),
+            ));
+        }
+        let mut reports = Vec::with_capacity(batch.reports.len());
+        let mut refused = Vec::new();
+        for wire in batch.reports {
+            match report::check(wire, self.result_bytes) {
+                Ok(checked) => reports.push(checked),
+                Err(refusal) => refused.push(refusal),
+            }
+        }
+        let durable = self.engine.report(self.session, reports, &self.flow);
+        Ok(async move {
+            let not_taken = durable.await?;
+            let unstorable = not_taken.refused.into_iter().map(|key| v1::RefusedReport {
+                lease: Some(report::lease_ref(key)),
+                message: "the database cannot store what the outcome says".into(),
+            });
+            refused.extend(unstorable);
+            Ok(v1::Acknowledgement {
+                sequences: vec![sequence],
+                stale: not_taken.stale.into_iter().map(report::lease_ref).collect(),
+                refused,
+            })
+        }
+        .boxed())
+    }
+
+    /// The next message that is durable; `None` if none is under way.
+    async fn next(&mut self) -> Option<Result<v1::Acknowledgement, Error>> {
+        let (bytes, done) = self.pending.next().await?;
+        self.bytes -= bytes;
+        Some(done)
+    }
+
+    async fn acknowledge_all(&mut self, sender: &Sender) -> Result<(), End> {
+        while let Some(done) = self.next().await {
+            acknowledge(sender, done?).await?;
+        }
+        Ok(())
+    }
+}
+
+/// How a worker opens the stream.
+struct Opening {
+    session: SessionId,
+    held: Option<HashSet<LeaseKey>>,
+}
+
+async fn opening(inbound: &mut Streaming<v1::ReportProgressRequest>) -> Result<Opening, End> {
     let first = match tokio::time::timeout(OPEN_TIMEOUT, inbound.message()).await {
         Err(_) => return Err(Error::Protocol("the first message, open, did not come in time").into()),
         Ok(message) => message?,
@@ -159,86 +258,45 @@ async fn opening(inbound: &mut Streaming<v1::ReportProgressRequest>) -> Result<S
         return Err(Error::Protocol("the first message must be open").into());
     };
     let invalid = |_| Error::invalid("open.session_id", "must be the id of a session");
-    Ok(SessionId(Uuid::try_parse(&open.session_id).map_err(invalid)?))
+    let key = |lease: &v1::LeaseRef| report::lease_key(&lease.task_id, lease.lease_token);
+    Ok(Opening {
+        session: SessionId(Uuid::try_parse(&open.session_id).map_err(invalid)?),
+        held: open.held.map(|held| held.leases.iter().filter_map(key).collect()),
+    })
 }
 
 /// Goes on taking reports until the worker closes the stream, for a while.
 async fn drain(
-    engine: &Engine,
-    session: SessionId,
+    mut reports: Reports<'_>,
     sender: &Sender,
     mut inbound: Streaming<v1::ReportProgressRequest>,
-    result_bytes: usize,
 ) -> Result<(), End> {
     let rest = async {
-        while let Some(request) = inbound.message().await? {
-            let sequence = request.sequence;
-            let done = match request.message {
-                Some(FromWorker::Heartbeat(_)) => heartbeat(engine.clone(), session, sequence).await?,
-                Some(FromWorker::Reports(batch)) => {
-                    take_reports(engine, session, sequence, batch, result_bytes)
-                        .await?
-                        .await?
+        loop {
+            tokio::select! {
+                message = inbound.message(), if reports.has_room() => {
+                    let Some(request) = message? else { break };
+                    if let Taken::Goodbye(sequence) = reports.take(request)? {
+                        reports.acknowledge_all(sender).await?;
+                        reports.engine.goodbye(reports.session).await?;
+                        return acknowledge(sender, acknowledged(sequence)).await;
+                    }
                 }
-                Some(FromWorker::Goodbye(_)) => {
-                    engine.goodbye(session).await?;
-                    return acknowledge(sender, acknowledged(sequence)).await;
-                }
-                Some(FromWorker::Open(_)) | None => return Ok(()),
-            };
-            acknowledge(sender, done).await?;
+                Some(done) = reports.next() => acknowledge(sender, done?).await?,
+            }
         }
-        Ok(())
+        reports.acknowledge_all(sender).await
     };
     tokio::time::timeout(DRAIN_GRACE, rest).await.unwrap_or(Ok(()))
 }
 
-fn heartbeat(engine: Engine, session: SessionId, sequence: u64) -> Pending {
-    async move {
-        match engine.heartbeat(session).await {
-            Ok(()) => Ok(acknowledged(sequence)),
-            Err(Error::SessionOver) => Err(Error::SessionOver),
-            // Not stored, so not acknowledged; the worker sends another.
-            Err(_) => Ok(v1::Acknowledgement::default()),
-        }
+async fn heartbeat(engine: Engine, session: SessionId, sequence: u64) -> Result<v1::Acknowledgement, Error> {
+    match engine.heartbeat(session).await {
+        Ok(()) => Ok(acknowledged(sequence)),
+        Err(Error::SessionOver) => Err(Error::SessionOver),
+        // Not stored, so not acknowledged; the worker sends another.
+        Err(_) => Ok(v1::Acknowledgement::default()),
     }
-    .boxed()
-}
-
-/// Queues reports in order; what comes back resolves once all of them are durable.
-async fn take_reports(
-    engine: &Engine,
-    session: SessionId,
-    sequence: u64,
-    batch: v1::ReportBatch,
-    result_bytes: usize,
-) -> Result<Pending, Error> {
-    if batch.reports.len() > limits::REPORTS {
-        return Err(Error::invalid(
-            "reports",
-            format!("must be at most {}", limits::REPORTS),
-        ));
-    }
-    let mut reports = Vec::with_capacity(batch.reports.len());
-    let mut refused = Vec::new();
-    for wire in batch.reports {
-        match report::check(wire, result_bytes) {
-            Ok(checked) => reports.push(checked),
-            Err(refusal) => refused.push(refusal),
-        }
-    }
-    let queued = engine.report(session, reports).await?;
-    let engine = engine.clone();
-    Ok(async move {
-        let stale: Vec<LeaseKey> = engine.acknowledge(queued).await?;
-        let stale = stale.into_iter().map(report::lease_ref).collect();
-        Ok(v1::Acknowledgement {
-            sequences: vec![sequence],
-            stale,
-            refused,
-        })
-    }
-    .boxed())
 }
 
 fn acknowledged(sequence: u64) -> v1::Acknowledgement {
@@ -246,13 +304,6 @@ fn acknowledged(sequence: u64) -> v1::Acknowledgement {
         sequences: vec![sequence],
         ..Default::default()
     }
-}
-
-async fn acknowledge_all(sender: &Sender, pending: &mut FuturesUnordered<Pending>) -> Result<(), End> {
-    while let Some(done) = pending.next().await {
-        acknowledge(sender, done?).await?;
-    }
-    Ok(())
 }
 
 async fn acknowledge(sender: &Sender, acknowledgement: v1::Acknowledgement) -> Result<(), End> {

@@ -31,7 +31,7 @@ impl From<Error> for Status {
             Error::Invalid(_) => (Code::InvalidArgument, "INVALID_REQUEST"),
             Error::TaskNotFound(_) => (Code::NotFound, "TASK_NOT_FOUND"),
             Error::WrongState { .. } => (Code::FailedPrecondition, "WRONG_STATE"),
-            Error::TaskExists(_) => (Code::AlreadyExists, "TASK_EXISTS"),
+            Error::TasksExist(_) => (Code::AlreadyExists, "TASK_EXISTS"),
             Error::SessionOver => (Code::FailedPrecondition, "SESSION_OVER"),
             Error::Protocol(_) => (Code::InvalidArgument, "PROTOCOL"),
             Error::Overloaded(_) => (Code::ResourceExhausted, "OVERLOADED"),
@@ -55,8 +55,12 @@ impl From<Error> for Status {
                         .collect::<Vec<_>>(),
                 );
             }
-            Error::TaskNotFound(task) | Error::TaskExists(task) => {
+            Error::TaskNotFound(task) => {
                 metadata.insert("task_id".to_owned(), task.to_string());
+            }
+            Error::TasksExist(tasks) => {
+                let ids: Vec<String> = tasks.iter().take(VIOLATIONS).map(ToString::to_string).collect();
+                metadata.insert("task_id".to_owned(), ids.join(" "));
             }
             Error::WrongState { task, state, .. } => {
                 metadata.insert("task_id".to_owned(), task.to_string());
@@ -98,7 +102,7 @@ mod tests {
                 Code::FailedPrecondition,
                 "WRONG_STATE",
             ),
-            (Error::TaskExists(task), Code::AlreadyExists, "TASK_EXISTS"),
+            (Error::TasksExist(vec![task]), Code::AlreadyExists, "TASK_EXISTS"),
             (Error::SessionOver, Code::FailedPrecondition, "SESSION_OVER"),
             (Error::Overloaded("x"), Code::ResourceExhausted, "OVERLOADED"),
             (Error::Unavailable("x"), Code::Unavailable, "UNAVAILABLE"),

@@ -5,6 +5,9 @@ use std::{future::Future, time::Duration};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+/// How long streams may take to end when the scheduler stops; longer than a drained stream waits for its worker.
+const STOP_PATIENCE: Duration = Duration::from_secs(6);
+
 /// Everything that streams share.
 #[derive(Clone)]
 pub struct Streams {
@@ -40,11 +43,20 @@ impl Streams {
         }
     }
 
-    /// Runs a stream apart from its handler, which tonic drops when the client goes away.
+    /// Runs a stream apart from its handler, which tonic drops when the client goes away. When the scheduler stops,
+    /// a stream has some time to end by itself; one whose client does not read never would.
     pub(super) fn spawn(&self, stream: impl Future<Output = ()> + Send + 'static) {
-        let hard = self.hard.clone();
+        let (soft, hard) = (self.soft.clone(), self.hard.clone());
         self.tasks.spawn(async move {
-            hard.run_until_cancelled(stream).await;
+            let patience = async {
+                soft.cancelled().await;
+                tokio::time::sleep(STOP_PATIENCE).await;
+            };
+            tokio::select! {
+                () = stream => {}
+                () = patience => {}
+                () = hard.cancelled() => {}
+            }
         });
     }
 

@@ -122,7 +122,7 @@ impl TaskService for Api {
         request: Request<v1::DeleteTaskRequest>,
     ) -> Result<Response<v1::DeleteTaskResponse>, Status> {
         let id = task_id(&request.into_inner().task_id)?;
-        if !self.engine.db().delete_task(id).await.map_err(Error::from)? {
+        if !self.engine.delete(id).await? {
             let state = self.read(id, Detail::Summary).await?.state;
             return Err(Error::WrongState {
                 task: id,

@@ -125,7 +125,7 @@ impl Follow {
 
     /// Waits for news, or the time to look anyway; an error means that the stream must end.
     async fn wait(&mut self, watcher: &mut Watcher) -> Result<(), ClientGone> {
-        let look = if self.engine.has_company() {
+        let look = if self.engine.has_peers() {
             LOOK_IN_COMPANY
         } else {
             LOOK_ALONE

@@ -47,9 +47,9 @@ pub enum Error {
         /// What the call needs.
         needs: &'static str,
     },
-    /// The client's own task id is taken by another task.
-    #[error("task id {0} is already used by a different task")]
-    TaskExists(TaskId),
+    /// Task ids that a client chose are taken by other tasks.
+    #[error("task ids are already used by different tasks: {}", ids(.0))]
+    TasksExist(Vec<TaskId>),
     /// The session that a stream speaks for is over.
     #[error("the session is over or unknown; send a new hello")]
     SessionOver,
@@ -78,6 +78,19 @@ impl From<Violation> for Error {
     fn from(violation: Violation) -> Self {
         Self::Invalid(vec![violation])
     }
+}
+
+fn ids(ids: &[TaskId]) -> String {
+    let mut text = ids
+        .iter()
+        .take(SPELLED_OUT)
+        .map(TaskId::to_string)
+        .collect::<Vec<_>>()
+        .join(", ");
+    if ids.len() > SPELLED_OUT {
+        text.push_str(&format!(" and {} more", ids.len() - SPELLED_OUT));
+    }
+    text
 }
 
 /// Violations that a message spells out; the details carry all of them.

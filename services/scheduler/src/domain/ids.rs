@@ -39,6 +39,15 @@ pub struct LaneId(pub i32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GrantId(pub i64);
 
+/// Names a grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GrantKey {
+    /// The session that holds it.
+    pub session: SessionId,
+    /// Its id within the session.
+    pub grant: GrantId,
+}
+
 /// Number of a lease of a task, from 1; what the wire calls the lease token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeaseNo(pub i32);

@@ -56,3 +56,7 @@ pub const CREDIT: u32 = 20_000;
 pub const REPORTS: usize = 5_000;
 /// Deaths of a worker with the same task in hand after which the task is quarantined.
 pub const LOSSES: i32 = 3;
+/// Most combinations of a queue and a task type that one worker may serve.
+pub const WORKER_LANES: usize = 10_000;
+/// Most combinations of a queue and a task type that tasks were ever submitted to.
+pub const LANES: i64 = 20_000;

@@ -11,6 +11,7 @@ pub mod name;
 pub mod new_task;
 pub mod outcome;
 pub mod report;
+pub mod same_payload;
 pub mod session;
 pub mod state;
 pub mod task;

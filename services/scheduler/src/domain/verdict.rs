@@ -3,9 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    ids::{LaneId, LeaseKey},
+    ids::{GrantId, LaneId, LeaseKey},
     lease::Lease,
-    limits,
     outcome::Outcome,
     report::{Ending, TaskError},
 };
@@ -18,6 +17,8 @@ use super::{
 pub struct Verdict {
     /// Which lease ends.
     pub key: LeaseKey,
+    /// The grant that it came in.
+    pub grant: GrantId,
     /// The lane of its task.
     pub lane: LaneId,
     /// The number its run bears.
@@ -26,6 +27,8 @@ pub struct Verdict {
     pub started_us: i64,
     /// The worker's name.
     pub worker: Arc<str>,
+    /// Of a lost run for which somebody may be to blame: how many other tasks were lost with it.
+    pub lost_with: Option<i32>,
     /// How it ends.
     pub end: End,
 }
@@ -126,30 +129,105 @@ pub fn not_accepted(lease: &Lease, worker: impl Into<Arc<str>>) -> Verdict {
     verdict(lease, worker, again_uncounted(lease, error))
 }
 
-/// Decides about a run whose worker died; `losses` is how often that happened to its task before.
-///
-/// A task that was in the hands of [`limits::LOSSES`] dying workers is quarantined: it may be what kills them.
-pub fn lost(lease: &Lease, worker: impl Into<Arc<str>>, losses: i32) -> Verdict {
-    let end = if losses + 1 >= limits::LOSSES {
-        let message = format!("{} workers died with this task in hand", losses + 1);
+/// A lost worker, as one of the tasks sees it that were in its hands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// How often a worker was lost before while it had this task alone.
+    pub alone_before: i32,
+    /// How often a worker was lost before that had others, too.
+    pub in_company_before: i32,
+    /// How many other tasks the worker had in hand this time.
+    pub others: i32,
+    /// The most losses that any of those had before.
+    pub most_of_others: i32,
+}
+
+impl Loss {
+    /// How often a worker was lost before with this task in hand.
+    pub fn before(&self) -> i32 {
+        self.alone_before + self.in_company_before
+    }
+
+    /// True if the task, and not one of the others, is what kills workers, as far as anybody can tell: `limit` workers
+    /// died with it in hand, and either it was alone in at least half as many of them, or no other task that died with
+    /// it now has seen as many.
+    fn is_to_blame(&self, limit: i32) -> bool {
+        let enough = self.before() + 1 >= limit;
+        let alone = self.others == 0 && (self.alone_before + 1) * 2 >= limit;
+        let common = self.others > 0 && self.before() > self.most_of_others;
+        enough && (alone || common)
+    }
+
+    /// How long its task waits before it runs again. Tasks that were lost together more than once come back apart, so
+    /// that the one that kills workers does not take the others with it again and again.
+    fn delay(&self, jitter: f64) -> Duration {
+        if self.others == 0 || self.before() == 0 {
+            return Duration::ZERO;
+        }
+        let doublings = u32::try_from(self.before()).unwrap_or(u32::MAX).min(16);
+        let longest = (APART * 2_u32.saturating_pow(doublings)).min(LONGEST_APART);
+        longest.mul_f64(jitter)
+    }
+}
+
+/// Half of the time over which tasks are spread that were lost together for the second time.
+const APART: Duration = Duration::from_secs(5);
+const LONGEST_APART: Duration = Duration::from_secs(600);
+
+/// Decides about a run whose worker was lost. A task that has cost `limit` workers their life is quarantined. A run
+/// counts as an attempt if its task was alone in the worker's hands; of several, nobody knows which one is to blame.
+pub fn lost(
+    lease: &Lease,
+    worker: impl Into<Arc<str>>,
+    loss: &Loss,
+    limit: LossLimit,
+    jitter: f64,
+) -> Verdict {
+    let end = if limit.0.is_some_and(|limit| loss.is_to_blame(limit)) {
+        let message = format!("{} workers died with this task in hand", loss.before() + 1);
         End::Final {
             outcome: Outcome::Lost,
             error: TaskError::new("POISONED", message),
         }
     } else {
         let error = TaskError::new("WORKER_LOST", "the worker stopped sending heartbeats");
-        counted(lease, Outcome::Lost, error, Some(Duration::ZERO), 1.0)
+        let delay = loss.delay(jitter);
+        if loss.others == 0 {
+            counted(lease, Outcome::Lost, error, Some(delay), jitter)
+        } else {
+            End::Again {
+                outcome: Outcome::Lost,
+                error,
+                delay,
+                next_attempt: lease.attempt,
+            }
+        }
     };
-    verdict(lease, worker, end)
+    Verdict {
+        lost_with: Some(loss.others),
+        ..verdict(lease, worker, end)
+    }
+}
+
+/// How many workers a task may cost before it is quarantined; `None` for any number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LossLimit(pub Option<i32>);
+
+/// Decides about a run whose worker was given up because no scheduler could hear it: nobody is to blame.
+pub fn given_up(lease: &Lease, worker: impl Into<Arc<str>>) -> Verdict {
+    let error = TaskError::new("NO_SCHEDULER", "no scheduler was at work to hear the worker");
+    verdict(lease, worker, again_uncounted(lease, error))
 }
 
 fn verdict(lease: &Lease, worker: impl Into<Arc<str>>, end: End) -> Verdict {
     Verdict {
         key: lease.key,
+        grant: lease.grant,
         lane: lease.lane,
         attempt: lease.attempt,
         started_us: lease.started_us,
         worker: worker.into(),
+        lost_with: None,
         end,
     }
 }
@@ -185,10 +263,24 @@ fn again_uncounted(lease: &Lease, error: TaskError) -> End {
     End::Again {
         outcome: Outcome::Released,
         error,
-        delay: Duration::ZERO,
+        delay: hand_back_delay(lease),
         next_attempt: lease.attempt,
     }
 }
+
+/// A task that is handed back runs again at once, in its old place. If that happens again and again, it waits a little
+/// longer every time, or it would keep workers from the tasks behind it.
+fn hand_back_delay(lease: &Lease) -> Duration {
+    let uncounted = lease.key.no.0 - i32::from(lease.attempt);
+    let Ok(doublings @ 0..) = u32::try_from(uncounted - 2) else {
+        return Duration::ZERO;
+    };
+    (FIRST_HAND_BACK * 2_u32.saturating_pow(doublings)).min(LONGEST_HAND_BACK)
+}
+
+/// How long a task waits that was handed back for the third time.
+const FIRST_HAND_BACK: Duration = Duration::from_millis(100);
+const LONGEST_HAND_BACK: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -204,7 +296,7 @@ mod tests {
         Lease {
             key: LeaseKey {
                 task: TaskId(Uuid::from_u128(1)),
-                no: LeaseNo(7),
+                no: LeaseNo(1),
             },
             grant: GrantId(1),
             lane: LaneId(1),
@@ -289,10 +381,23 @@ mod tests {
         }
     }
 
+    const LIMIT: LossLimit = LossLimit(Some(3));
+
+    fn alone(before: i32) -> Loss {
+        Loss {
+            alone_before: before,
+            ..Loss::default()
+        }
+    }
+
+    fn is_poisoned(verdict: &Verdict) -> bool {
+        matches!(&verdict.end, End::Final { error, .. } if error.kind == "POISONED")
+    }
+
     #[test]
-    fn a_lost_worker_counts_and_the_third_loss_quarantines() {
+    fn a_loss_of_a_task_that_was_alone_counts_and_the_third_quarantines() {
         assert!(matches!(
-            lost(&lease(1), "w", 0).end,
+            lost(&lease(1), "w", &alone(0), LIMIT, 1.0).end,
             End::Again {
                 outcome: Outcome::Lost,
                 delay: Duration::ZERO,
@@ -300,10 +405,129 @@ mod tests {
                 ..
             }
         ));
-        assert!(
-            matches!(lost(&lease(3), "w", 0).end, End::Final { error, .. } if error.kind == "WORKER_LOST")
-        );
-        assert!(matches!(lost(&lease(1), "w", 2).end, End::Final { error, .. } if error.kind == "POISONED"));
+        assert!(matches!(
+            lost(&lease(3), "w", &alone(0), LIMIT, 1.0).end,
+            End::Final { error, .. } if error.kind == "WORKER_LOST"
+        ));
+        assert!(is_poisoned(&lost(&lease(1), "w", &alone(2), LIMIT, 1.0)));
+        assert!(!is_poisoned(&lost(
+            &lease(1),
+            "w",
+            &alone(2),
+            LossLimit(None),
+            1.0
+        )));
+        assert!(is_poisoned(&lost(
+            &lease(1),
+            "w",
+            &alone(0),
+            LossLimit(Some(1)),
+            1.0
+        )));
+    }
+
+    #[test]
+    fn of_tasks_that_are_lost_together_none_is_charged_and_they_come_back_apart() {
+        let together = |before| Loss {
+            in_company_before: before,
+            others: 3,
+            most_of_others: before,
+            ..Loss::default()
+        };
+        for before in 0..10 {
+            let verdict = lost(&lease(3), "w", &together(before), LIMIT, 1.0);
+            assert_eq!(verdict.lost_with, Some(3));
+            let End::Again {
+                delay, next_attempt, ..
+            } = verdict.end
+            else {
+                panic!("nobody knows which one is to blame");
+            };
+            assert_eq!(next_attempt, 3, "not counted");
+            assert_eq!(
+                delay.is_zero(),
+                before == 0,
+                "a worker may die once for any reason"
+            );
+            assert!(delay <= LONGEST_APART);
+        }
+        let common = Loss {
+            most_of_others: 1,
+            ..together(2)
+        };
+        assert!(is_poisoned(&lost(&lease(1), "w", &common, LIMIT, 1.0)));
+    }
+
+    /// One task kills its worker as soon as it runs; three others take long. All start whenever they are due, in one
+    /// worker.
+    #[test]
+    fn only_the_task_that_kills_workers_is_quarantined() {
+        use rand::{Rng as _, SeedableRng as _};
+        const KILLER: usize = 0;
+        for seed in 0..200 {
+            let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+            let mut losses = [Loss::default(); 4];
+            let mut due = [Duration::ZERO; 4];
+            for crash in 1.. {
+                assert!(crash < 50, "seed {seed}: the killer goes on");
+                let now = due[KILLER];
+                let in_hand: Vec<usize> = (0..4).filter(|n| due[*n] <= now).collect();
+                let before: Vec<i32> = losses.iter().map(Loss::before).collect();
+                let mut ends = Vec::new();
+                for n in &in_hand {
+                    let others = in_hand.iter().filter(|other| *other != n);
+                    losses[*n].most_of_others = others.map(|other| before[*other]).max().unwrap_or(0);
+                    losses[*n].others = i32::try_from(in_hand.len() - 1).expect("few");
+                    let end = lost(&lease(1), "w", &losses[*n], LIMIT, random.random()).end;
+                    if in_hand.len() == 1 {
+                        losses[*n].alone_before += 1;
+                    } else {
+                        losses[*n].in_company_before += 1;
+                    }
+                    ends.push((*n, end));
+                }
+                let mut quarantined = false;
+                for (n, end) in ends {
+                    match end {
+                        End::Again { delay, .. } => due[n] = now + Duration::from_secs(17) + delay,
+                        _ if n == KILLER => quarantined = true,
+                        end => panic!("seed {seed}: an innocent task ended as {end:?}"),
+                    }
+                }
+                if quarantined {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_is_to_blame_for_an_outage() {
+        let verdict = given_up(&lease(3), "w");
+        assert_eq!(verdict.lost_with, None);
+        assert!(matches!(
+            verdict.end,
+            End::Again {
+                outcome: Outcome::Released,
+                next_attempt: 3,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn a_task_that_is_handed_back_again_and_again_waits_longer_every_time() {
+        let delay = |lease_no, attempt| {
+            let mut lease = lease(attempt);
+            lease.key.no = LeaseNo(lease_no);
+            match not_accepted(&lease, "w").end {
+                End::Again { delay, .. } => delay,
+                end => panic!("{end:?}"),
+            }
+        };
+        assert_eq!([delay(1, 1), delay(2, 1), delay(9, 8)], [Duration::ZERO; 3]);
+        assert_eq!([delay(3, 1), delay(4, 1)], [FIRST_HAND_BACK, FIRST_HAND_BACK * 2]);
+        assert_eq!(delay(i32::MAX, 1), LONGEST_HAND_BACK);
     }
 
     #[test]

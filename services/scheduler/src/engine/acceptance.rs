@@ -1,37 +1,35 @@
 //! Takes back leases that were pushed but never accepted, and ends runs that are out of time.
 
+use foldhash::HashMap;
 use tokio::time::Instant;
 
 use super::{Engine, fleet::Overdue};
-use crate::domain::{error::Error, verdict};
+use crate::domain::{
+    error::Error,
+    ids::SessionId,
+    verdict::{self, Verdict},
+};
 
 /// One look at all leases that this replica judges.
 pub(super) async fn run_once(engine: &Engine, now: Instant) -> Result<(), Error> {
     let parts = &engine.parts;
-    engine.check_leases().await;
+    engine.reconcile_leases().await;
     parts.fleet.stop_timed_out(now, parts.timing.timeout_grace);
-    let mut verdicts = Vec::new();
-    let mut emptied = Vec::new();
+    let mut verdicts: HashMap<SessionId, Vec<Verdict>> = HashMap::default();
     for (session, overdue) in parts
         .fleet
         .take_overdue(now, parts.timing.accept, parts.timing.timeout_grace)
     {
-        let (ended, verdict) = match overdue {
-            Overdue::NotAccepted(ended) => {
-                let verdict = verdict::not_accepted(&ended.lease, ended.worker.clone());
-                (ended, verdict)
-            }
-            Overdue::TimedOut(ended) => {
-                let verdict = verdict::overdue(&ended.lease, ended.worker.clone(), rand::random());
-                (ended, verdict)
-            }
+        let verdict = match overdue {
+            Overdue::NotAccepted(settling) => verdict::not_accepted(&settling.lease, settling.worker),
+            Overdue::TimedOut(settling) => verdict::overdue(&settling.lease, settling.worker, rand::random()),
         };
-        tracing::info!(%session, lease = %ended.lease.key, outcome = ?verdict.end.outcome(), "took a lease back");
-        verdicts.push(verdict);
-        emptied.extend(ended.emptied);
+        tracing::info!(%session, lease = %verdict.key, outcome = ?verdict.end.outcome(), "took a lease back");
+        verdicts.entry(session).or_default().push(verdict);
     }
-    if !verdicts.is_empty() {
-        parts.settler.settle(verdicts, emptied).await?;
+    // Nobody waits for the answers: what is not stored now is found again.
+    for (session, verdicts) in verdicts {
+        parts.settler.enqueue(session, verdicts).await?;
     }
     Ok(())
 }

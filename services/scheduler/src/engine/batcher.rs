@@ -2,10 +2,12 @@
 //!
 //! Idle means no wait, load means large batches.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, ops::ControlFlow, sync::Arc};
 
 use tokio::sync::{Mutex, mpsc};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
+
+use super::background::Background;
 
 /// How large a batch may become.
 #[derive(Debug, Clone, Copy)]
@@ -20,26 +22,30 @@ pub(super) struct BatchLimit {
 
 /// Starts flushing what is sent; `weigh` gives each item's share of [`BatchLimit::weight`].
 ///
-/// After `stop`, what was accepted is still flushed; then the channel closes.
+/// After `stop`, what was accepted is still flushed; then the channel closes. A flush that breaks off is the last one:
+/// what follows might rest on it.
 pub(super) fn start<T, F, Fut>(
     limit: BatchLimit,
     weigh: fn(&T) -> usize,
     flush: F,
-    tasks: &TaskTracker,
-    stop: CancellationToken,
+    name: &'static str,
+    background: &Background,
 ) -> mpsc::Sender<T>
 where
     T: Send + 'static,
     F: Fn(Vec<T>) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = ()> + Send,
+    Fut: Future<Output = ControlFlow<()>> + Send,
 {
     let (sender, receiver) = mpsc::channel::<T>(limit.queue);
     let receiver = Arc::new(Mutex::new(receiver));
     for _ in 0..limit.in_flight {
-        let (receiver, flush, stop) = (receiver.clone(), flush.clone(), stop.clone());
-        tasks.spawn(async move {
+        let (receiver, flush, stop) = (receiver.clone(), flush.clone(), background.stopping().clone());
+        background.spawn(name, async move {
             while let Some(batch) = next_batch(&receiver, limit, weigh, &stop).await {
-                flush(batch).await;
+                if flush(batch).await.is_break() {
+                    receiver.lock().await.close();
+                    return;
+                }
             }
         });
     }
@@ -73,6 +79,7 @@ async fn next_batch<T>(
 
 #[cfg(test)]
 mod tests {
+    use tasklease_lifecycle::Shutdown;
     use tokio::sync::{Semaphore, mpsc};
 
     use super::*;
@@ -85,8 +92,7 @@ mod tests {
 
     /// Sends batches out, and holds each flush until a permit is given.
     fn gated(
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
+        background: &Background,
     ) -> (
         mpsc::Sender<u32>,
         mpsc::UnboundedReceiver<Vec<u32>>,
@@ -103,18 +109,19 @@ mod tests {
                 async move {
                     seen.send(batch).expect("the test listens");
                     gate.acquire().await.expect("never closed").forget();
+                    ControlFlow::Continue(())
                 }
             },
-            tasks,
-            stop.clone(),
+            "a batcher",
+            background,
         );
         (sender, batches, gate)
     }
 
     #[tokio::test]
     async fn the_first_item_leaves_alone_and_what_comes_meanwhile_leaves_together() {
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let (sender, mut batches, gate) = gated(&tasks, &stop);
+        let background = Background::new(&Shutdown::manual());
+        let (sender, mut batches, gate) = gated(&background);
         sender.send(0).await.expect("open");
         assert_eq!(batches.recv().await, Some(vec![0]));
         for item in 1..=6 {
@@ -132,16 +139,41 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_accepted_before_a_stop_is_still_flushed() {
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let (sender, mut batches, gate) = gated(&tasks, &stop);
+        let background = Background::new(&Shutdown::manual());
+        let (sender, mut batches, gate) = gated(&background);
         sender.send(0).await.expect("open");
         assert_eq!(batches.recv().await, Some(vec![0]));
         sender.send(1).await.expect("open");
-        stop.cancel();
+        background.stop();
         gate.add_permits(2);
         assert_eq!(batches.recv().await, Some(vec![1]));
-        tasks.close();
-        tasks.wait().await;
+        background.stop();
+        background.ended().await;
         assert!(sender.send(2).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn after_a_flush_that_breaks_off_nothing_is_flushed_any_more() {
+        let background = Background::new(&Shutdown::manual());
+        let (seen, mut batches) = mpsc::unbounded_channel();
+        let flush = move |batch: Vec<u32>| {
+            let seen = seen.clone();
+            async move {
+                seen.send(batch).expect("the test listens");
+                ControlFlow::Break(())
+            }
+        };
+        let sender = start(LIMIT, |_| 4, flush, "a batcher", &background);
+        for item in 0..3 {
+            let _ = sender.send(item).await;
+        }
+        background.stop();
+        background.ended().await;
+        assert_eq!(batches.recv().await, Some(vec![0]));
+        assert_eq!(
+            batches.recv().await,
+            None,
+            "the flush is gone, and nothing came after it"
+        );
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         state::TaskState,
         task::TaskRecord,
     },
-    store::{CancelStep, Detail, StoreError, doorbell::Ring},
+    store::{CancelStep, Detail, StoreError, notify::Hints},
 };
 
 /// How often to look for a task that moves while it is being cancelled. Each round loses to a different move.
@@ -25,6 +25,12 @@ impl Engine {
     /// # Errors
     /// An unknown id, or a task that ended otherwise before.
     pub async fn cancel(&self, task: TaskId, reason: &str, grace: Duration) -> Result<TaskRecord, Error> {
+        let (engine, reason) = (self.clone(), reason.to_owned());
+        let cancel = async move { engine.cancel_now(task, &reason, grace).await };
+        self.parts.background.complete(cancel).await?
+    }
+
+    async fn cancel_now(&self, task: TaskId, reason: &str, grace: Duration) -> Result<TaskRecord, Error> {
         let parts = &self.parts;
         for _ in 0..ROUNDS {
             match parts.db.cancel(task, reason, grace).await? {
@@ -32,19 +38,15 @@ impl Engine {
                     parts.counters.add(lane, TaskState::Cancelled, 1);
                     if let Some(mark) = others {
                         parts.fleet.wake_lanes([(lane, mark)]);
-                        parts.doorman.ring(Ring {
-                            ready: true,
-                            ..Ring::default()
-                        });
+                        parts.notifier.notify(Hints::lane(lane, mark));
                     }
                     self.announce_change(&[task]);
                 }
                 CancelStep::Requested => {
                     parts.due.look_now();
-                    parts.doorman.ring(Ring {
-                        cancel: true,
-                        watch: true,
-                        ..Ring::default()
+                    parts.notifier.notify(Hints {
+                        cancels: true,
+                        ..Hints::tasks([task])
                     });
                     parts.hub.wake([task]);
                 }
@@ -68,16 +70,15 @@ impl Engine {
                 _ => {}
             }
         }
-        Err(Error::Unavailable("the task keeps moving"))
+        Err(Error::Unavailable(
+            "the task kept changing state while it was being cancelled",
+        ))
     }
 
     /// Tells watchers here and elsewhere that tasks changed.
     pub(super) fn announce_change(&self, tasks: &[TaskId]) {
         self.parts.hub.wake(tasks.iter().copied());
-        self.parts.doorman.ring(Ring {
-            watch: true,
-            ..Ring::default()
-        });
+        self.parts.notifier.notify(Hints::tasks(tasks.iter().copied()));
     }
 }
 
@@ -94,12 +95,8 @@ pub(super) async fn run_once(engine: &Engine) -> Result<bool, StoreError> {
         for (_, lane) in &revoked {
             parts.counters.add(*lane, TaskState::Cancelled, 1);
         }
-        let emptied = parts.fleet.revoke(&keys);
+        parts.fleet.revoke(&keys);
         engine.announce_change(&keys.iter().map(|key| key.task).collect::<Vec<_>>());
-        if !emptied.is_empty() {
-            // Only housekeeping: without it the sweep removes the grants.
-            let _ = parts.settler.enqueue(Vec::new(), emptied).await;
-        }
     }
     let open = parts.db.open_cancels(OPEN).await?;
     parts.fleet.push_cancels(&open);

@@ -1,53 +1,76 @@
 //! Claims for all sessions of this replica: one statement per lane at a time, whatever the number of workers.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 
 use super::{Engine, fleet::Reservation};
-use crate::store::doorbell::Ring;
+use crate::{
+    domain::ids::LaneId,
+    store::{Mark, notify::Hints},
+};
 
 /// Most tasks of one claim.
 const MOST: usize = 1_000;
 
-/// How long to leave a lane alone after a claim failed.
+/// How long to leave a lane alone after a claim or a look failed.
 const AFTER_FAILURE: Duration = Duration::from_millis(250);
 
-/// Claims until `stop`; a claim under way is finished and dealt.
+/// Does what the dispatch plans until `stop`; a claim under way is finished and dealt.
 pub(super) async fn run(engine: Engine, stop: CancellationToken) {
-    let mut claims = FuturesUnordered::new();
+    let fleet = &engine.parts.fleet;
+    let mut under_way: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            () = engine.parts.fleet.woken() => {}
-            Some(()) = claims.next() => continue,
+            () = fleet.woken() => {}
+            Some(()) = under_way.next() => continue,
         }
-        for reservation in engine.parts.fleet.reserve(MOST) {
-            claims.push(claim(engine.clone(), reservation));
+        let looks = fleet.begin_looks();
+        if !looks.is_empty() {
+            under_way.push(Box::pin(look(&engine, looks)));
+        }
+        for reservation in fleet.plan(MOST) {
+            under_way.push(Box::pin(claim(&engine, reservation)));
         }
     }
-    while claims.next().await.is_some() {}
+    while under_way.next().await.is_some() {}
 }
 
-async fn claim(engine: Engine, reservation: Reservation) {
+/// One look into many lanes.
+async fn look(engine: &Engine, looks: Vec<(LaneId, Mark)>) {
     let parts = &engine.parts;
-    let now_us = tasklease_proto::convert::micros_from_system(SystemTime::now());
-    match parts.db.claim(&reservation.claim, now_us).await {
+    match parts.db.first_places(&looks).await {
+        Ok(places) => {
+            let found = looks.iter().map(|(lane, _)| (*lane, places.get(lane).copied()));
+            parts.fleet.looked(found);
+        }
+        Err(error) => {
+            tracing::warn!(%error, lanes = looks.len(), "a look into lanes failed");
+            tokio::time::sleep(AFTER_FAILURE).await;
+            parts.fleet.looks_failed(looks.into_iter().map(|(lane, _)| lane));
+        }
+    }
+}
+
+async fn claim(engine: &Engine, reservation: Reservation) {
+    let parts = &engine.parts;
+    match parts.db.claim(&reservation.claim).await {
         Ok(claimed) => {
-            parts
-                .hub
-                .wake(claimed.tasks.iter().map(|task| task.lease.key.task));
-            let watch = !claimed.tasks.is_empty();
+            let tasks: Vec<_> = claimed.tasks.iter().map(|task| task.lease.key.task).collect();
+            parts.hub.wake(tasks.iter().copied());
             let used_all = claimed.tasks.len() == reservation.claim.slots.len();
-            let homeless = parts.fleet.deal(&reservation, claimed);
-            parts.doorman.ring(Ring {
-                watch,
-                // Others passed over what it locked but did not take, and nobody here takes it.
-                ready: used_all && !parts.fleet.has_room(reservation.claim.lane),
-                ..Ring::default()
-            });
-            parts.handover.finish(homeless).await;
+            let undelivered = parts.fleet.deal(&reservation, claimed);
+            let lane = reservation.claim.lane;
+            // Others passed over what it locked but did not take; if nobody here takes it, they must look again.
+            let passed_over = used_all && !parts.fleet.has_room(lane);
+            let mut hints = Hints::tasks(tasks);
+            if passed_over {
+                hints.add(Hints::lane(lane, reservation.claim.mark));
+            }
+            parts.notifier.notify(hints);
+            parts.handover.finish(undelivered).await;
         }
         Err(error) => {
             tracing::warn!(%error, lane = reservation.claim.lane.0, "a claim failed");

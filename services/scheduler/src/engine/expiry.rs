@@ -1,8 +1,8 @@
-//! Ends sessions that nobody hears of any more, and sends their tasks on.
+//! Ends sessions whose lease has expired and requeues their tasks.
 
 use super::Engine;
 use crate::{
-    domain::verdict::{self, Verdict},
+    domain::verdict::{self, LossLimit, Verdict},
     store::{DeadLease, StoreError},
 };
 
@@ -12,8 +12,12 @@ const AT_MOST: i64 = 50;
 /// Ends all sessions whose lease is over.
 pub(super) async fn run_once(engine: &Engine) -> Result<(), StoreError> {
     let parts = &engine.parts;
+    let limit = parts.loss_limit;
     loop {
-        let ended = parts.db.expire_sessions(AT_MOST, decide).await?;
+        let ended = parts
+            .db
+            .expire_sessions(AT_MOST, |dead| decide(dead, limit))
+            .await?;
         if ended.sessions.is_empty() {
             return Ok(());
         }
@@ -27,14 +31,16 @@ pub(super) async fn run_once(engine: &Engine) -> Result<(), StoreError> {
 
 /// Sends tasks on that were claimed for a session which was over by then.
 pub(super) async fn run_orphans(engine: &Engine) -> Result<(), StoreError> {
-    let ended = engine.parts.db.end_orphans(decide).await?;
+    let limit = engine.parts.loss_limit;
+    let ended = engine.parts.db.end_orphans(|dead| decide(dead, limit)).await?;
     engine.parts.settler.announce(&ended);
     Ok(())
 }
 
-fn decide(dead: &DeadLease) -> Verdict {
+fn decide(dead: &DeadLease, limit: LossLimit) -> Verdict {
     match &dead.worker {
-        Some(worker) => verdict::lost(&dead.lease, worker.as_str(), dead.losses),
+        Some(worker) if dead.was_spared => verdict::given_up(&dead.lease, worker.as_str()),
+        Some(worker) => verdict::lost(&dead.lease, worker.as_str(), &dead.loss, limit, rand::random()),
         // The session ended before it could be told of the lease, so no code ran.
         None => verdict::not_accepted(&dead.lease, ""),
     }

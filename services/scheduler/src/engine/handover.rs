@@ -2,48 +2,51 @@
 
 use std::sync::Arc;
 
-use super::{pulse::DueHint, settler::Settler};
+use foldhash::HashMap;
+
+use super::{fleet::Fleet, settler::Settler, tick::DueHint};
 use crate::{
-    domain::verdict::{self, Verdict},
-    store::{ClaimedTask, GrantKey},
+    domain::{
+        ids::GrantKey,
+        verdict::{self, Verdict},
+    },
+    store::ClaimedTask,
 };
 
-/// Finishes what [`super::fleet::Fleet::deal`] and its kin began.
+/// Hands back what reached nobody, then rechecks pending cancels.
 #[derive(Clone)]
 pub(super) struct Handover {
     pub(super) settler: Settler,
+    pub(super) fleet: Arc<Fleet>,
     pub(super) due: Arc<DueHint>,
 }
 
 impl Handover {
-    /// Sends home the tasks whose session left, and lets cancel requests reach the others.
-    pub(super) async fn finish(&self, homeless: Vec<ClaimedTask>) {
-        if !homeless.is_empty() {
-            self.send_home(homeless).await;
+    /// Hands back the tasks whose session left while they were leased, and lets cancel requests reach the others.
+    pub(super) async fn finish(&self, undelivered: Vec<ClaimedTask>) {
+        if !undelivered.is_empty() {
+            self.hand_back(undelivered).await;
         }
         // A cancel may have come between the commit and the moment the session knew of the lease.
         self.due.look_again_at_cancels();
     }
 
-    /// Hands tasks back whose session left while they were leased.
-    async fn send_home(&self, tasks: Vec<ClaimedTask>) {
-        let mut emptied: Vec<GrantKey> = Vec::new();
-        let mut verdicts: Vec<Verdict> = Vec::new();
+    async fn hand_back(&self, tasks: Vec<ClaimedTask>) {
+        let mut grants: HashMap<GrantKey, Vec<Verdict>> = HashMap::default();
         for task in &tasks {
-            let key = GrantKey {
+            let grant = GrantKey {
                 session: task.session,
                 grant: task.lease.grant,
             };
-            if !emptied.contains(&key) {
-                emptied.push(key);
-            }
-            verdicts.push(verdict::not_accepted(&task.lease, ""));
+            let verdict = verdict::not_accepted(&task.lease, "");
+            grants.entry(grant).or_default().push(verdict);
         }
-        if self.settler.settle(verdicts, emptied).await.is_err() {
-            tracing::warn!(
-                tasks = tasks.len(),
-                "leased tasks wait for their session to expire"
-            );
+        for (grant, verdicts) in grants {
+            let tasks = verdicts.len();
+            if self.settler.hand_back(grant, verdicts).await.is_err() {
+                tracing::warn!(session = %grant.session, tasks, "leased tasks wait until their session is looked at");
+                self.fleet.reconcile_later(grant.session);
+            }
         }
     }
 }

@@ -1,11 +1,17 @@
 //! Extends the leases of sessions, many in one statement.
 
-use std::{collections::HashSet, time::Duration};
+use std::{ops::ControlFlow, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use foldhash::HashMap;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
-use super::batcher::{self, BatchLimit};
+use super::{
+    background::Background,
+    batcher::{self, BatchLimit},
+};
 use crate::{
     domain::{error::Error, ids::SessionId},
     store::Database,
@@ -17,8 +23,9 @@ const LIMIT: BatchLimit = BatchLimit {
     in_flight: 1,
 };
 
-struct Beat {
+struct Heartbeat {
     session: SessionId,
+    received: Instant,
     reply: oneshot::Sender<Alive>,
 }
 
@@ -33,45 +40,65 @@ pub(super) enum Alive {
 
 /// The way in for heartbeats.
 pub(super) struct Heartbeats {
-    queue: mpsc::Sender<Beat>,
+    queue: mpsc::Sender<Heartbeat>,
 }
 
 impl Heartbeats {
-    pub(super) fn start(db: Database, lease: Duration, tasks: &TaskTracker, stop: CancellationToken) -> Self {
-        let flush = move |batch: Vec<Beat>| {
+    pub(super) fn start(db: Database, lease: Duration, background: &Background) -> Self {
+        let flush = move |batch| {
             let db = db.clone();
             async move {
-                let sessions: HashSet<SessionId> = batch.iter().map(|beat| beat.session).collect();
-                let sessions: Vec<SessionId> = sessions.into_iter().collect();
-                match db.heartbeat(&sessions, lease).await {
-                    Ok(alive) => {
-                        for beat in batch {
-                            let state = if alive.contains(&beat.session) {
-                                Alive::Yes
-                            } else {
-                                Alive::No
-                            };
-                            let _ = beat.reply.send(state);
-                        }
-                    }
-                    // Not acknowledged: the workers send another, and give up by themselves if none gets through.
-                    Err(error) => tracing::warn!(%error, "heartbeats could not be stored"),
-                }
+                flush(&db, lease, batch).await;
+                ControlFlow::Continue(())
             }
         };
         Self {
-            queue: batcher::start(LIMIT, |_| 1, flush, tasks, stop),
+            queue: batcher::start(LIMIT, |_| 1, flush, "heartbeats", background),
         }
     }
 
     /// Extends a session's lease; an error means that nobody knows.
-    pub(super) async fn beat(&self, session: SessionId) -> Result<Alive, Error> {
+    pub(super) async fn extend(&self, session: SessionId) -> Result<Alive, Error> {
         let (reply, answer) = oneshot::channel();
         let lost = |_| Error::Unavailable("the heartbeat was not stored");
         self.queue
-            .send(Beat { session, reply })
+            .send(Heartbeat {
+                session,
+                received: Instant::now(),
+                reply,
+            })
             .await
             .map_err(|_| lost(()))?;
         answer.await.map_err(|_| lost(()))
+    }
+}
+
+async fn flush(db: &Database, lease: Duration, batch: Vec<Heartbeat>) {
+    // What waited for the database extends a lease from when it came, not from when it is stored: a worker that has
+    // died since is not kept alive.
+    let now = Instant::now();
+    let mut sessions: HashMap<SessionId, Duration> = HashMap::default();
+    for heartbeat in &batch {
+        let age = now.saturating_duration_since(heartbeat.received);
+        sessions
+            .entry(heartbeat.session)
+            .and_modify(|youngest| *youngest = age.min(*youngest))
+            .or_insert(age);
+    }
+    let mut sessions: Vec<(SessionId, Duration)> = sessions.into_iter().collect();
+    sessions.sort_unstable();
+    match db.heartbeat(&sessions, lease).await {
+        Ok(alive) => {
+            for heartbeat in batch {
+                let state = if alive.contains(&heartbeat.session) {
+                    Alive::Yes
+                } else {
+                    Alive::No
+                };
+                let _ = heartbeat.reply.send(state);
+            }
+        }
+        // Not acknowledged: the workers send another, and give up by themselves if none gets through.
+        Err(error) => tracing::warn!(%error, "heartbeats could not be stored"),
     }
 }

@@ -5,9 +5,10 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::fleet::Fleet;
+use super::fleet::{Fleet, Serves};
 use crate::{
     domain::{
+        error::Error,
         ids::LaneId,
         name::{QueueName, TaskType},
     },
@@ -16,7 +17,7 @@ use crate::{
 
 type LaneName = (QueueName, TaskType);
 
-/// Lanes by name and names by lane.
+/// Lanes by name and names by lane. Sessions hear of each lane that they serve as soon as it is known here.
 pub(super) struct LaneCache {
     db: Database,
     fleet: Arc<Fleet>,
@@ -40,34 +41,101 @@ impl LaneCache {
 
     /// The lane of a queue and task type, made if it is new. If its queue is paused, the fleet knows before anybody
     /// here can take from it.
-    pub(super) async fn lane(&self, queue: &QueueName, task_type: &TaskType) -> Result<LaneId, StoreError> {
+    pub(super) async fn lane(&self, queue: &QueueName, task_type: &TaskType) -> Result<LaneId, Error> {
+        if let Some(lane) = self.known_lane(queue, task_type) {
+            return Ok(lane);
+        }
+        let lane = self
+            .db
+            .ensure_lane(queue, task_type)
+            .await?
+            .ok_or(Error::Overloaded(
+                "there are too many different queues and task types",
+            ))?;
+        let id = lane.id;
+        self.add(lane);
+        Ok(id)
+    }
+
+    /// The lane of a queue and task type, if it is known here.
+    pub(super) fn known_lane(&self, queue: &QueueName, task_type: &TaskType) -> Option<LaneId> {
         let name = (queue.clone(), task_type.clone());
-        if let Some(lane) = self
-            .known
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .by_name
-            .get(&name)
-        {
-            return Ok(*lane);
+        self.known().by_name.get(&name).copied()
+    }
+
+    /// The lanes that a session serves, as far as there are any yet.
+    pub(super) async fn served(&self, serves: &Serves) -> Result<Vec<LaneId>, StoreError> {
+        let queues: Vec<&str> = serves.queues.iter().map(QueueName::as_str).collect();
+        let task_types: Vec<&str> = serves.task_types.iter().map(TaskType::as_str).collect();
+        for lane in self.db.lanes_named(&queues, &task_types).await? {
+            self.add(lane);
         }
-        let EnsuredLane { id: lane, paused } = self.db.ensure_lane(queue, task_type).await?;
+        Ok(self.served_and_known(serves))
+    }
+
+    /// The lanes that a session serves and that are known here.
+    pub(super) fn served_and_known(&self, serves: &Serves) -> Vec<LaneId> {
+        let known = self.known();
+        let serves = |(queue, task_type): &LaneName| serves.includes(queue, task_type);
+        let lanes = known.by_id.iter().filter(|(_, name)| serves(name));
+        lanes.map(|(lane, _)| *lane).collect()
+    }
+
+    /// Learns of lanes that another replica made.
+    pub(super) async fn load(&self, lanes: &[LaneId]) -> Result<(), StoreError> {
+        let unknown: Vec<LaneId> = {
+            let known = self.known();
+            let is_new = |lane: &LaneId| !known.by_id.contains_key(lane);
+            lanes.iter().copied().filter(is_new).collect()
+        };
+        if !unknown.is_empty() {
+            for lane in self.db.lanes(Some(&unknown)).await? {
+                self.add(lane);
+            }
+        }
+        Ok(())
+    }
+
+    /// Learns of all lanes if their number is not the one that is known.
+    pub(super) async fn load_if_not(&self, count: i64) -> Result<(), StoreError> {
+        let known = self.known().by_id.len();
+        if i64::try_from(known).is_ok_and(|known| known == count) {
+            return Ok(());
+        }
+        for lane in self.db.lanes(None).await? {
+            self.add(lane);
+        }
+        Ok(())
+    }
+
+    fn add(&self, lane: EnsuredLane) {
+        let EnsuredLane {
+            id,
+            queue,
+            task_type,
+            paused,
+        } = lane;
+        if self.known().by_id.contains_key(&id) {
+            return;
+        }
         if paused {
-            self.fleet.pause(&[lane]);
+            self.fleet.pause(&[id]);
         }
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.by_name.insert(name.clone(), lane);
-        known.by_id.insert(lane, name);
-        Ok(lane)
+        {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            known.by_name.insert((queue.clone(), task_type.clone()), id);
+            known.by_id.insert(id, (queue.clone(), task_type.clone()));
+        }
+        // After it can be found by name: a session that attaches meanwhile sees it one way or the other.
+        self.fleet.add_lane(id, &queue, &task_type);
     }
 
     /// Queue and task type of a lane that was asked for before.
     pub(super) fn name(&self, lane: LaneId) -> Option<LaneName> {
-        self.known
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .by_id
-            .get(&lane)
-            .cloned()
+        self.known().by_id.get(&lane).cloned()
+    }
+
+    fn known(&self) -> std::sync::RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,11 +4,13 @@
 //! [`fleet::Fleet`] knows the sessions whose streams end here, the dispatcher claims for all of them.
 
 mod acceptance;
+mod background;
 mod batcher;
+mod budget;
 mod cancels;
 mod counters;
+mod dispatch;
 mod dispatcher;
-mod doorman;
 mod events;
 mod expiry;
 pub mod fleet;
@@ -16,30 +18,41 @@ mod handover;
 mod heartbeats;
 pub mod hub;
 mod lanes;
-mod pulse;
+mod notifier;
 mod queues;
 mod reports;
 pub mod retention;
 mod sessions;
 mod settler;
+mod strays;
 mod submitter;
+mod tick;
 
-use std::{sync::Arc, time::Duration};
-
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
-use self::{
-    counters::Counters, doorman::Doorman, events::EventLog, fleet::Fleet, handover::Handover,
-    heartbeats::Heartbeats, hub::WatchHub, lanes::LaneCache, pulse::DueHint, settler::Settler,
-    submitter::Submitter,
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+
+use uuid::Uuid;
+
 pub use self::{
-    reports::{Acknowledged, News},
+    background::Background,
+    events::EventFlow,
+    reports::{NotTaken, Report},
     sessions::Opened,
     submitter::Stored,
 };
+use self::{
+    counters::Counters, events::EventLog, fleet::Fleet, handover::Handover, heartbeats::Heartbeats,
+    hub::WatchHub, lanes::LaneCache, notifier::Notifier, settler::Settler, submitter::Submitter,
+    tick::DueHint,
+};
 use crate::{
-    domain::ids::ReplicaId,
+    domain::{
+        error::Error,
+        ids::{ReplicaId, TaskId},
+        verdict::LossLimit,
+    },
     store::{Database, RetentionPolicy},
 };
 
@@ -52,8 +65,8 @@ pub struct Timing {
     pub lease: Duration,
     /// How long a pushed lease may stay unaccepted.
     pub accept: Duration,
-    /// How often the pulse is taken.
-    pub pulse: Duration,
+    /// How long a tick is apart from the next.
+    pub tick: Duration,
     /// How long code may take to stop after its run's time is up.
     pub timeout_grace: Duration,
 }
@@ -64,7 +77,7 @@ impl Default for Timing {
             heartbeat: Duration::from_secs(5),
             lease: Duration::from_secs(15),
             accept: Duration::from_secs(10),
-            pulse: Duration::from_secs(1),
+            tick: Duration::from_secs(1),
             timeout_grace: Duration::from_secs(10),
         }
     }
@@ -79,13 +92,14 @@ pub struct Engine {
 struct Parts {
     db: Database,
     timing: Timing,
-    retention: RetentionPolicy,
+    loss_limit: LossLimit,
     replica: ReplicaId,
     name: String,
+    background: Background,
     lanes: LaneCache,
     fleet: Arc<Fleet>,
     hub: Arc<WatchHub>,
-    doorman: Arc<Doorman>,
+    notifier: Arc<Notifier>,
     counters: Arc<Counters>,
     due: Arc<DueHint>,
     submitter: Submitter,
@@ -93,6 +107,8 @@ struct Parts {
     events: EventLog,
     handover: Handover,
     heartbeats: Heartbeats,
+    /// The next page of the search for strays lies below this id.
+    next_strays: Mutex<TaskId>,
 }
 
 /// What an engine needs to know.
@@ -103,6 +119,8 @@ pub struct EngineConfig {
     pub timing: Timing,
     /// How long to keep what has ended.
     pub retention: RetentionPolicy,
+    /// When a task that kills workers is quarantined.
+    pub loss_limit: LossLimit,
     /// This process start.
     pub replica: ReplicaId,
     /// Name of this replica, for people.
@@ -110,18 +128,19 @@ pub struct EngineConfig {
 }
 
 impl Engine {
-    /// Starts the engine; its tasks run on `tasks` until `stop`.
-    pub fn start(config: EngineConfig, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
+    /// Starts the engine; it runs in `background` until that is stopped.
+    pub fn start(config: EngineConfig, background: &Background) -> Self {
         let EngineConfig {
             db,
             timing,
             retention,
+            loss_limit,
             replica,
             name,
         } = config;
         let fleet = Arc::new(Fleet::default());
         let hub = Arc::new(WatchHub::default());
-        let doorman = Arc::new(Doorman::new(db.clone(), replica));
+        let notifier = Arc::new(Notifier::new(db.clone(), replica));
         let counters = Arc::new(Counters::default());
         let due = Arc::new(DueHint::default());
         let settler = Settler::start(
@@ -129,42 +148,42 @@ impl Engine {
                 db: db.clone(),
                 fleet: fleet.clone(),
                 hub: hub.clone(),
-                doorman: doorman.clone(),
+                notifier: notifier.clone(),
                 counters: counters.clone(),
                 due: due.clone(),
             },
-            tasks,
-            stop.clone(),
+            background,
         );
         let handover = Handover {
             settler: settler.clone(),
+            fleet: fleet.clone(),
             due: due.clone(),
         };
         let submitter = Submitter::start(
             submitter::Flusher {
                 db: db.clone(),
                 fleet: fleet.clone(),
-                doorman: doorman.clone(),
+                notifier: notifier.clone(),
                 due: due.clone(),
                 handover: handover.clone(),
             },
-            tasks,
-            stop.clone(),
+            background,
         );
-        let events = EventLog::start(db.clone(), hub.clone(), doorman.clone(), tasks, stop.clone());
-        let heartbeats = Heartbeats::start(db.clone(), timing.lease, tasks, stop.clone());
+        let events = EventLog::start(db.clone(), hub.clone(), notifier.clone(), background);
+        let heartbeats = Heartbeats::start(db.clone(), timing.lease, background);
         let lanes = LaneCache::new(db.clone(), fleet.clone());
         let engine = Self {
             parts: Arc::new(Parts {
                 db,
                 timing,
-                retention,
+                loss_limit,
                 replica,
                 name,
+                background: background.clone(),
                 lanes,
                 fleet,
                 hub,
-                doorman,
+                notifier,
                 counters,
                 due,
                 submitter,
@@ -172,24 +191,29 @@ impl Engine {
                 events,
                 handover,
                 heartbeats,
+                next_strays: Mutex::new(TaskId(Uuid::max())),
             }),
         };
-        engine.start_loops(tasks, stop);
+        engine.start_loops(retention);
         engine
     }
 
-    fn start_loops(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+    fn start_loops(&self, retention: RetentionPolicy) {
         let parts = &self.parts;
-        tasks.spawn(dispatcher::run(self.clone(), stop.clone()));
-        tasks.spawn(doorman::ring_loop(parts.doorman.clone(), stop.clone()));
-        tasks.spawn(doorman::listen_loop(self.clone(), stop.clone()));
-        tasks.spawn(pulse::run(self.clone(), stop.clone()));
-        tasks.spawn(counters::run(
-            parts.counters.clone(),
-            parts.db.clone(),
-            stop.clone(),
-        ));
-        tasks.spawn(retention::run(parts.db.clone(), parts.retention, stop.clone()));
+        let background = &parts.background;
+        let stop = || background.stopping().clone();
+        background.spawn("the dispatcher", dispatcher::run(self.clone(), stop()));
+        background.spawn(
+            "the notifier",
+            notifier::notify_loop(parts.notifier.clone(), stop()),
+        );
+        background.spawn("the listener", notifier::listen_loop(self.clone(), stop()));
+        background.spawn("the tick", tick::run(self.clone(), background.clone()));
+        background.spawn(
+            "the counters",
+            counters::run(parts.counters.clone(), parts.db.clone(), stop()),
+        );
+        background.spawn("retention", retention::run(parts.db.clone(), retention, stop()));
     }
 
     /// The database, for reads that need no engine.
@@ -213,17 +237,42 @@ impl Engine {
     }
 
     /// True while other replicas may change what this one watches.
-    pub fn has_company(&self) -> bool {
-        self.parts.doorman.has_company()
+    pub fn has_peers(&self) -> bool {
+        self.parts.notifier.has_peers()
     }
 
     /// Adds the tasks that ended here to the stored counts at once, so that whoever saw a task end finds it counted.
     pub async fn flush_counts(&self) {
-        self.parts.counters.flush(&self.parts.db).await;
+        let engine = self.clone();
+        let flush = async move { engine.parts.counters.flush(&engine.parts.db).await };
+        let _ = self.parts.background.complete(flush).await;
     }
 
-    /// True while the database answers the pulse.
+    /// Removes a task that has ended; false if it has not.
+    ///
+    /// # Errors
+    /// A database that cannot be reached.
+    pub async fn delete(&self, task: TaskId) -> Result<bool, Error> {
+        let db = self.parts.db.clone();
+        let deleted = self
+            .parts
+            .background
+            .complete(async move { db.delete_task(task).await });
+        Ok(deleted.await??)
+    }
+
+    /// True while the database answers ticks in time.
     pub fn is_healthy(&self) -> bool {
-        self.parts.due.is_healthy()
+        self.parts.due.is_healthy(self.parts.timing.tick)
+    }
+}
+
+impl Parts {
+    fn next_stray_page(&self) -> TaskId {
+        *self.next_strays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_next_stray_page(&self, below: TaskId) {
+        *self.next_strays.lock().unwrap_or_else(PoisonError::into_inner) = below;
     }
 }

@@ -3,16 +3,22 @@
 use super::Engine;
 use crate::{
     domain::{error::Error, name::QueueName},
-    store::{QueueRecord, doorbell::Ring},
+    store::{QueueRecord, notify::Hints},
 };
 
 impl Engine {
     /// Pauses a queue or resumes it. Here that holds once this returns; other replicas are told, and find out with
-    /// their next pulse if they do not hear it.
+    /// their next tick if they do not hear it.
     ///
     /// # Errors
     /// A database that cannot be reached.
     pub async fn set_paused(&self, queue: &QueueName, paused: bool) -> Result<QueueRecord, Error> {
+        let (engine, queue) = (self.clone(), queue.clone());
+        let set = async move { engine.set_paused_now(&queue, paused).await };
+        self.parts.background.complete(set).await?
+    }
+
+    async fn set_paused_now(&self, queue: &QueueName, paused: bool) -> Result<QueueRecord, Error> {
         let parts = &self.parts;
         let (queue, lanes) = parts.db.set_paused(queue, paused).await?;
         if paused {
@@ -20,9 +26,9 @@ impl Engine {
         } else {
             parts.fleet.resume(&lanes);
         }
-        parts.doorman.ring(Ring {
-            pause: true,
-            ..Ring::default()
+        parts.notifier.notify(Hints {
+            pauses: true,
+            ..Hints::default()
         });
         Ok(queue)
     }

@@ -1,10 +1,12 @@
 //! What workers report: accepted leases, events, endings.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use tokio::sync::oneshot;
-
-use super::{Engine, fleet::Ended, settler::Lost};
+use super::{
+    Engine,
+    events::{AppendNo, EventFlow},
+    fleet::Settling,
+};
 use crate::domain::{
     error::Error,
     ids::{LeaseKey, SessionId},
@@ -13,9 +15,9 @@ use crate::domain::{
     verdict,
 };
 
-/// News of one lease.
+/// What a worker reports of one lease.
 #[derive(Debug, Clone, PartialEq)]
-pub enum News {
+pub enum Report {
     /// The worker has the task.
     Accepted,
     /// Progress or a log line, numbered within the lease.
@@ -24,115 +26,162 @@ pub enum News {
     Ended(Ending),
 }
 
-/// Reports that are on their way to the database.
-pub struct Acknowledged {
+/// Reports that were not taken.
+#[derive(Debug, Default)]
+pub struct NotTaken {
+    /// The leases are not the session's any more.
+    pub stale: Vec<LeaseKey>,
+    /// Postgres cannot store what the outcomes say.
+    pub refused: Vec<LeaseKey>,
+}
+
+/// Reports of one message that are on their way to the database.
+struct Pending {
     stale: Vec<LeaseKey>,
-    repeated: Vec<(LeaseKey, Outcome)>,
-    settling: Option<oneshot::Receiver<Vec<Lost>>>,
+    endings: Vec<(LeaseKey, Ending)>,
+    append: Option<AppendNo>,
 }
 
 impl Engine {
-    /// Takes a worker's reports. Returns once its events are durable and its endings are queued in order; the result
-    /// says when all of it is durable.
+    /// Takes a worker's reports. The future that comes back resolves once all of them are durable; until it does, other
+    /// messages of the stream, such as heartbeats, go on. Nothing waits for events but the answer, and, for a moment,
+    /// outcomes.
     ///
     /// # Errors
-    /// A database that cannot be reached: nothing is acknowledged, the worker reports again.
-    pub async fn report(
+    /// A database that cannot be reached, or the scheduler stops: nothing is acknowledged, the worker reports again.
+    pub fn report(
         &self,
         session: SessionId,
-        reports: Vec<(LeaseKey, News)>,
-    ) -> Result<Acknowledged, Error> {
-        let fleet = &self.parts.fleet;
-        let keys = || reports.iter().map(|(key, _)| *key);
-        let mut holds = fleet.holds(session, keys());
-        if holds.contains(&false) {
-            // Claimed through another replica, or ended before.
-            let leases = self.parts.db.session_leases(session).await?;
-            fleet.learn(session, leases);
-            holds = fleet.holds(session, keys());
+        reports: Vec<(LeaseKey, Report)>,
+        flow: &Arc<EventFlow>,
+    ) -> impl Future<Output = Result<NotTaken, Error>> + Send + use<> {
+        let (engine, flow) = (self.clone(), flow.clone());
+        let holds = engine.holds(session, &reports);
+        // At once if possible, so that events are queued in the order in which they came.
+        let taken = if holds.contains(&false) {
+            Err(reports)
+        } else {
+            Ok(engine.take(session, reports, holds, &flow))
+        };
+        async move {
+            let pending = match taken {
+                Ok(pending) => pending,
+                Err(reports) => {
+                    // Claimed through another replica, or ended before.
+                    let leases = engine.parts.db.session_leases(&[session]).await?;
+                    engine.parts.fleet.learn(leases);
+                    let holds = engine.holds(session, &reports);
+                    engine.take(session, reports, holds, &flow)
+                }
+            };
+            engine.finish(session, pending, &flow).await
         }
-        let mut acknowledged = Acknowledged {
+    }
+
+    fn holds(&self, session: SessionId, reports: &[(LeaseKey, Report)]) -> Vec<bool> {
+        self.parts
+            .fleet
+            .holds(session, reports.iter().map(|(key, _)| *key))
+    }
+
+    fn take(
+        &self,
+        session: SessionId,
+        reports: Vec<(LeaseKey, Report)>,
+        holds: Vec<bool>,
+        flow: &EventFlow,
+    ) -> Pending {
+        let mut pending = Pending {
             stale: Vec::new(),
-            repeated: Vec::new(),
-            settling: None,
+            endings: Vec::new(),
+            append: None,
         };
         let mut accepted = Vec::new();
         let mut events = Vec::new();
-        let mut endings = Vec::new();
-        for ((key, news), held) in reports.into_iter().zip(holds) {
-            match news {
-                News::Accepted if held => accepted.push(key),
-                News::Event(number, kind) if held => events.push(TaskEvent {
-                    lease: key,
-                    number,
-                    kind,
-                }),
-                News::Accepted | News::Event(..) => acknowledged.stale.push(key),
-                News::Ended(ending) => endings.push((key, ending)),
+        for ((key, report), held) in reports.into_iter().zip(holds) {
+            match report {
+                Report::Accepted if held => accepted.push(key),
+                Report::Event(number, kind) if held => {
+                    accepted.push(key);
+                    events.push(TaskEvent {
+                        lease: key,
+                        number,
+                        kind,
+                    });
+                }
+                Report::Accepted | Report::Event(..) => pending.stale.push(key),
+                Report::Ended(ending) => pending.endings.push((key, ending)),
             }
         }
         if !accepted.is_empty() {
-            fleet.accept(session, &accepted);
+            self.parts.fleet.accept(session, &accepted);
         }
         if !events.is_empty() {
-            // Before the endings: an event of a run that has ended would be refused.
-            self.parts.events.append(events).await?;
+            pending.append = self.parts.events.append(events, flow);
         }
-        self.queue_endings(session, endings, &mut acknowledged).await?;
-        Ok(acknowledged)
+        pending
     }
 
-    async fn queue_endings(
+    async fn finish(
+        &self,
+        session: SessionId,
+        pending: Pending,
+        flow: &EventFlow,
+    ) -> Result<NotTaken, Error> {
+        let Pending {
+            stale,
+            endings,
+            append,
+        } = pending;
+        let mut not_taken = NotTaken {
+            stale,
+            refused: Vec::new(),
+        };
+        if !endings.is_empty() {
+            self.parts.events.head_start(flow).await;
+            self.settle(session, endings, &mut not_taken).await?;
+        }
+        if let Some(append) = append {
+            self.parts.events.durable(append, flow).await?;
+        }
+        Ok(not_taken)
+    }
+
+    async fn settle(
         &self,
         session: SessionId,
         endings: Vec<(LeaseKey, Ending)>,
-        acknowledged: &mut Acknowledged,
+        not_taken: &mut NotTaken,
     ) -> Result<(), Error> {
-        let ended = self
+        let settling = self
             .parts
             .fleet
-            .end_leases(session, endings.iter().map(|(key, _)| *key));
+            .begin_to_settle(session, endings.iter().map(|(key, _)| *key));
         let mut verdicts = Vec::with_capacity(endings.len());
-        let mut emptied = Vec::new();
-        for ((key, ending), ended) in endings.into_iter().zip(ended) {
-            match ended {
-                Some(Ended {
+        let mut repeated: Vec<(LeaseKey, Outcome)> = Vec::new();
+        for ((key, ending), settling) in endings.into_iter().zip(settling) {
+            match settling {
+                Some(Settling {
                     lease,
                     worker,
                     timed_out,
-                    emptied: grant,
                 }) => {
                     let verdict = verdict::reported(&lease, worker, ending, timed_out, rand::random());
                     verdicts.push(verdict);
-                    emptied.extend(grant);
                 }
-                None => acknowledged.repeated.push((key, outcome_of(&ending))),
+                None => repeated.push((key, outcome_of(&ending))),
             }
         }
         if !verdicts.is_empty() {
-            acknowledged.settling = Some(self.parts.settler.enqueue(verdicts, emptied).await?);
-        }
-        Ok(())
-    }
-
-    /// Waits until reports are durable, and returns the leases whose reports were refused.
-    ///
-    /// # Errors
-    /// A database that cannot be reached, or the scheduler stops: nothing is acknowledged.
-    pub async fn acknowledge(&self, reports: Acknowledged) -> Result<Vec<LeaseKey>, Error> {
-        let Acknowledged {
-            mut stale,
-            mut repeated,
-            settling,
-        } = reports;
-        if let Some(lost) = settling {
-            let lost = lost
+            let settled = self.parts.settler.enqueue(session, verdicts).await?;
+            let settled = settled
                 .await
-                .map_err(|_| Error::Unavailable("the scheduler is shutting down"))?;
-            repeated.extend(lost);
+                .map_err(|_| Error::Unavailable("the outcomes could not be stored yet"))?;
+            repeated.extend(settled.lost);
+            not_taken.refused = settled.refused;
         }
         if repeated.is_empty() {
-            return Ok(stale);
+            return Ok(());
         }
         // Either this very report came before and its acknowledgement was lost, or somebody else ended the lease.
         let keys: Vec<LeaseKey> = repeated.iter().map(|(key, _)| *key).collect();
@@ -144,11 +193,13 @@ impl Engine {
             .into_iter()
             .map(|run| (run.key, run.outcome))
             .collect();
-        stale.extend(repeated.into_iter().filter_map(|(key, outcome)| {
-            let same = ended.get(&key).copied().flatten() == Some(outcome);
-            (!same).then_some(key)
-        }));
-        Ok(stale)
+        not_taken
+            .stale
+            .extend(repeated.into_iter().filter_map(|(key, outcome)| {
+                let same = ended.get(&key).copied().flatten() == Some(outcome);
+                (!same).then_some(key)
+            }));
+        Ok(())
     }
 }
 

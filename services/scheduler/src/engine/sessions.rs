@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Engine,
-    fleet::{ClaimPush, Generation, ReportPush},
+    fleet::{ClaimPush, Generation, ReportPush, Serves},
     heartbeats::Alive,
 };
 use crate::{
@@ -46,7 +46,11 @@ impl Engine {
         held: &HashSet<LeaseKey>,
     ) -> Result<Opened, Error> {
         let parts = &self.parts;
-        let lanes = self.lanes_of(profile).await?;
+        let serves = Serves {
+            queues: profile.queues.iter().cloned().collect(),
+            task_types: profile.task_types.iter().cloned().collect(),
+        };
+        let lanes = parts.lanes.served(&serves).await?;
         let resumed = match resume {
             Some(id) => {
                 parts
@@ -57,7 +61,7 @@ impl Engine {
             None => false,
         };
         let (session, leases) = match resume {
-            Some(id) if resumed => (id, parts.db.session_leases(id).await?),
+            Some(id) if resumed => (id, parts.db.session_leases(&[id]).await?),
             _ => {
                 let id = SessionId(Uuid::new_v4());
                 parts
@@ -67,12 +71,18 @@ impl Engine {
                 (id, Vec::new())
             }
         };
-        let (generation, tasks) = parts
-            .fleet
-            .attach_claim(session, &profile.name, lanes, leases, held);
+        let leases = leases.into_iter().map(|(_, lease)| lease).collect();
+        let (generation, tasks) =
+            parts
+                .fleet
+                .attach_claim(session, &profile.name, serves.clone(), lanes, leases, held);
+        // Lanes that were made since the names were looked up.
+        for lane in parts.lanes.served_and_known(&serves) {
+            parts.fleet.serve_also(session, lane);
+        }
         if resumed {
             // A claim that another replica had under way when the stream broke may be committed only now.
-            self.parts.fleet.check_leases_later(session);
+            self.parts.fleet.reconcile_later(session);
         }
         tracing::info!(%session, worker = profile.name, resumed, slots = profile.slots, "worker connected");
         Ok(Opened {
@@ -83,23 +93,14 @@ impl Engine {
         })
     }
 
-    async fn lanes_of(&self, profile: &WorkerProfile) -> Result<Vec<LaneId>, Error> {
-        let mut lanes = Vec::new();
-        for queue in &profile.queues {
-            for task_type in &profile.task_types {
-                lanes.push(self.parts.lanes.lane(queue, task_type).await?);
-            }
-        }
-        Ok(lanes)
-    }
-
-    /// Attaches a ReportProgress stream to its session.
+    /// Attaches a ReportProgress stream to its session; `held` are the leases that the worker says it holds.
     ///
     /// # Errors
     /// A session that is over, or a database that cannot be reached.
     pub async fn open_report(
         &self,
         session: SessionId,
+        held: Option<&HashSet<LeaseKey>>,
     ) -> Result<(Generation, mpsc::Receiver<ReportPush>), Error> {
         let parts = &self.parts;
         let worker = parts
@@ -107,8 +108,9 @@ impl Engine {
             .session_worker(session)
             .await?
             .ok_or(Error::SessionOver)?;
-        let leases = parts.db.session_leases(session).await?;
-        let attached = parts.fleet.attach_report(session, &worker, leases);
+        let leases = parts.db.session_leases(&[session]).await?;
+        let leases = leases.into_iter().map(|(_, lease)| lease).collect();
+        let attached = parts.fleet.attach_report(session, &worker, leases, held);
         parts.due.look_again_at_cancels();
         Ok(attached)
     }
@@ -133,7 +135,7 @@ impl Engine {
     /// # Errors
     /// [`Error::SessionOver`], or a database that cannot be reached.
     pub async fn heartbeat(&self, session: SessionId) -> Result<(), Error> {
-        match self.parts.heartbeats.beat(session).await? {
+        match self.parts.heartbeats.extend(session).await? {
             Alive::Yes => Ok(()),
             Alive::No => {
                 self.parts
@@ -171,12 +173,22 @@ impl Engine {
         Ok(())
     }
 
-    /// Does what [`Fleet::check_leases_later`] asked for.
-    pub(super) async fn check_leases(&self) {
-        for session in self.parts.fleet.take_suspects() {
-            match self.parts.db.session_leases(session).await {
-                Ok(leases) => self.parts.fleet.learn(session, leases),
-                Err(_) => self.parts.fleet.check_leases_later(session),
+    /// Learns of leases that sessions were given while this replica did not look.
+    pub(super) async fn reconcile_leases(&self) {
+        let sessions = self.parts.fleet.take_sessions_to_reconcile();
+        if sessions.is_empty() {
+            return;
+        }
+        match self.parts.db.session_leases(&sessions).await {
+            Ok(leases) => {
+                self.parts.fleet.learn(leases);
+                self.parts.due.look_again_at_cancels();
+            }
+            Err(error) => {
+                tracing::warn!(%error, "leases of moved sessions wait for the database");
+                for session in sessions {
+                    self.parts.fleet.reconcile_later(session);
+                }
             }
         }
     }

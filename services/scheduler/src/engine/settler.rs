@@ -2,29 +2,30 @@
 //!
 //! One flush is under way at a time: the flush that removes a grant must not overtake one that ends a run in it.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use foldhash::{HashMap, HashSet, HashSetExt as _};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{
+    background::Background,
     batcher::{self, BatchLimit},
     counters::Counters,
-    doorman::Doorman,
     fleet::Fleet,
     hub::WatchHub,
-    pulse::DueHint,
+    notifier::Notifier,
+    tick::DueHint,
 };
 use crate::{
     domain::{
         error::Error,
-        ids::{LaneId, LeaseKey},
+        ids::{GrantId, GrantKey, LaneId, LeaseKey, SessionId},
         outcome::Outcome,
         state::TaskState,
         verdict::{End, Verdict},
     },
-    store::{Database, EndedSessions, Fenced, GrantKey, Mark, StoreError, doorbell::Ring},
+    store::{Database, EndedSessions, Fenced, Mark, notify::Hints},
 };
 
 const LIMIT: BatchLimit = BatchLimit {
@@ -36,35 +37,88 @@ const LIMIT: BatchLimit = BatchLimit {
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(1);
 
+/// Failures in a row, of a kind that nobody knows to pass, after which the verdicts of a batch are tried apart.
+const SUSPICIOUS: u32 = 5;
+
 /// A verdict that was not committed, and the outcome that it would have had: the lease had ended before, or is not to
 /// be ended this way.
 pub(super) type Lost = (LeaseKey, Outcome);
 
-/// Verdicts of one caller.
+/// What became of verdicts. Those that are not named were committed.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// The leases had ended before.
+    pub(super) lost: Vec<Lost>,
+    /// Something in them cannot be stored; the leases go on.
+    pub(super) refused: Vec<LeaseKey>,
+}
+
+/// Verdicts of one caller, about leases of one session.
 struct Settlement {
+    session: SessionId,
     verdicts: Vec<Verdict>,
-    emptied: Vec<GrantKey>,
-    reply: oneshot::Sender<Vec<Lost>>,
+    /// The grant that holds just these leases, which were handed to nobody.
+    undelivered: Option<GrantKey>,
+    reply: oneshot::Sender<Settled>,
+}
+
+type LeasesBySession = HashMap<SessionId, Vec<(GrantId, LeaseKey)>>;
+
+/// Takes those leases out that match.
+fn take_out(leases: &mut LeasesBySession, matches: impl Fn(&LeaseKey) -> bool) -> LeasesBySession {
+    leases
+        .iter_mut()
+        .map(|(session, leases)| (*session, leases.extract_if(.., |(_, key)| matches(key)).collect()))
+        .collect()
+}
+
+/// What a flush came to.
+#[derive(Default)]
+struct Committed {
+    won: Won,
+    refused: HashSet<LeaseKey>,
+    unanswered: HashSet<LeaseKey>,
+}
+
+impl Committed {
+    fn add(&mut self, part: Self) {
+        self.refused.extend(part.refused);
+        self.unanswered.extend(part.unanswered);
+    }
+
+    fn is_complete(&self) -> bool {
+        self.refused.is_empty() && self.unanswered.is_empty()
+    }
 }
 
 /// Which of some verdicts were committed.
+#[derive(Default)]
 enum Won {
     /// All: they are successes, and no cancel came first.
+    #[default]
     AllSuccesses,
-    /// Those that are named, with these outcomes.
-    These(HashMap<LeaseKey, Outcome>),
+    /// Those that are named.
+    These(HashMap<LeaseKey, Fenced>),
 }
 
 impl Won {
     fn these(fenced: &[Fenced]) -> Self {
-        Self::These(fenced.iter().map(|fenced| (fenced.key, fenced.outcome)).collect())
+        Self::These(fenced.iter().map(|fenced| (fenced.key, *fenced)).collect())
     }
 
     /// How a lease ended, if its verdict was committed.
     fn outcome(&self, key: &LeaseKey) -> Option<Outcome> {
         match self {
             Self::AllSuccesses => Some(Outcome::Succeeded),
-            Self::These(won) => won.get(key).copied(),
+            Self::These(won) => won.get(key).map(|fenced| fenced.outcome),
+        }
+    }
+
+    /// Where the task of a lease waits that ended, if it may run again at once.
+    fn place(&self, key: &LeaseKey) -> Option<Mark> {
+        match self {
+            Self::AllSuccesses => None,
+            Self::These(won) => won.get(key)?.place,
         }
     }
 }
@@ -115,36 +169,38 @@ pub(super) struct SettlerParts {
     pub(super) db: Database,
     pub(super) fleet: Arc<Fleet>,
     pub(super) hub: Arc<WatchHub>,
-    pub(super) doorman: Arc<Doorman>,
+    pub(super) notifier: Arc<Notifier>,
     pub(super) counters: Arc<Counters>,
     pub(super) due: Arc<DueHint>,
 }
 
 impl Settler {
-    pub(super) fn start(parts: SettlerParts, tasks: &TaskTracker, stop: CancellationToken) -> Self {
-        let (flushing, stopping) = (parts.clone(), stop.clone());
+    pub(super) fn start(parts: SettlerParts, background: &Background) -> Self {
+        let (flushing, stopping) = (parts.clone(), background.stopping().clone());
         let flush = move |batch| {
             let (parts, stop) = (flushing.clone(), stopping.clone());
             async move { parts.flush(batch, &stop).await }
         };
         let weigh = |s: &Settlement| s.verdicts.iter().map(weight).sum::<usize>() + 64;
         Self {
-            queue: batcher::start(LIMIT, weigh, flush, tasks, stop),
+            queue: batcher::start(LIMIT, weigh, flush, "settlements", background),
             parts,
         }
     }
 
-    /// Queues verdicts, in the order of the calls; the answer comes once they are durable, with those that lost.
+    /// Queues verdicts about leases of a session, in the order of the calls; the answer comes once they are durable.
+    /// There is no answer about what could not be stored: ask again.
     pub(super) async fn enqueue(
         &self,
+        session: SessionId,
         verdicts: Vec<Verdict>,
-        emptied: Vec<GrantKey>,
-    ) -> Result<oneshot::Receiver<Vec<Lost>>, Error> {
+    ) -> Result<oneshot::Receiver<Settled>, Error> {
         let (reply, answer) = oneshot::channel();
         self.queue
             .send(Settlement {
+                session,
                 verdicts,
-                emptied,
+                undelivered: None,
                 reply,
             })
             .await
@@ -152,13 +208,19 @@ impl Settler {
         Ok(answer)
     }
 
-    /// Commits verdicts and returns those that lost.
-    pub(super) async fn settle(
-        &self,
-        verdicts: Vec<Verdict>,
-        emptied: Vec<GrantKey>,
-    ) -> Result<Vec<Lost>, Error> {
-        self.enqueue(verdicts, emptied).await?.await.map_err(|_| gone())
+    /// Commits that leases which reached nobody are handed back, together with their grant, which holds no others.
+    pub(super) async fn hand_back(&self, grant: GrantKey, verdicts: Vec<Verdict>) -> Result<Settled, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.queue
+            .send(Settlement {
+                session: grant.session,
+                verdicts,
+                undelivered: Some(grant),
+                reply,
+            })
+            .await
+            .map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
     }
 
     /// Tells everybody concerned about verdicts that were committed elsewhere.
@@ -169,7 +231,7 @@ impl Settler {
 }
 
 fn gone() -> Error {
-    Error::Unavailable("the scheduler is shutting down")
+    Error::Unavailable("the outcomes could not be stored yet")
 }
 
 fn weight(verdict: &Verdict) -> usize {
@@ -180,113 +242,169 @@ fn weight(verdict: &Verdict) -> usize {
 }
 
 impl SettlerParts {
-    async fn flush(&self, batch: Vec<Settlement>, stop: &CancellationToken) {
+    async fn flush(&self, batch: Vec<Settlement>, stop: &CancellationToken) -> ControlFlow<()> {
         let mut verdicts = Verdicts::with_room_for(batch.iter().map(|s| s.verdicts.len()).sum());
-        let mut emptied = Vec::new();
+        let mut leases: LeasesBySession = HashMap::default();
+        let mut undelivered = Vec::new();
         let mut callers = Vec::with_capacity(batch.len());
         for settlement in batch {
+            let mine = leases.entry(settlement.session).or_default();
             let mut said: Vec<Lost> = Vec::with_capacity(settlement.verdicts.len());
             let mut lost = Vec::new();
             for verdict in settlement.verdicts {
+                let lease = (verdict.grant, verdict.key);
                 let word = (verdict.key, verdict.end.outcome());
-                let list = if verdicts.add(verdict) {
-                    &mut said
+                if verdicts.add(verdict) {
+                    mine.push(lease);
+                    said.push(word);
                 } else {
-                    &mut lost
-                };
-                list.push(word);
+                    lost.push(word);
+                }
             }
-            emptied.extend(settlement.emptied);
+            undelivered.extend(settlement.undelivered);
             callers.push((said, lost, settlement.reply));
         }
-        let Some(won) = self.commit_all(&verdicts, &emptied, stop).await else {
-            return;
+        // A grant goes with the statement that ends the last of its leases. Memory may count leases that the database
+        // does not have any more, which leaves a grant to the sweep; it never misses one that goes on.
+        let mut emptied = self.fleet.grants_that_end_with(&leases);
+        emptied.extend(undelivered);
+        let Some(committed) = self.commit_all(&verdicts, &emptied, stop).await else {
+            // Nothing is answered: workers report again, here or elsewhere.
+            return ControlFlow::Break(());
         };
+        let Committed {
+            won,
+            refused,
+            unanswered,
+        } = committed;
+        let unsettled: HashSet<LeaseKey> = refused.iter().chain(&unanswered).copied().collect();
+        if !unsettled.is_empty() {
+            self.fleet
+                .not_settled(&take_out(&mut leases, |key| unsettled.contains(key)));
+        }
+        self.fleet.settled(&leases);
         self.announce(verdicts.iter(), &won);
         for (said, mut lost, reply) in callers {
-            lost.extend(said.into_iter().filter(|(key, _)| won.outcome(key).is_none()));
-            let _ = reply.send(lost);
+            if !unanswered.is_empty() && said.iter().any(|(key, _)| unanswered.contains(key)) {
+                continue;
+            }
+            let (refused, rest): (Vec<_>, Vec<_>) =
+                said.into_iter().partition(|(key, _)| refused.contains(key));
+            lost.extend(rest.into_iter().filter(|(key, _)| won.outcome(key).is_none()));
+            let refused = refused.into_iter().map(|(key, _)| key).collect();
+            let _ = reply.send(Settled { lost, refused });
         }
+        ControlFlow::Continue(())
     }
 
     /// Commits successes apart from the rest: most batches hold nothing else, and theirs is the faster statement.
-    /// Grants go with the last of the runs that empty them.
+    /// `None` if the process stops first.
     async fn commit_all(
         &self,
         verdicts: &Verdicts,
         emptied: &[GrantKey],
         stop: &CancellationToken,
-    ) -> Option<Won> {
+    ) -> Option<Committed> {
         let Verdicts {
             successes, others, ..
         } = verdicts;
         if others.is_empty() {
-            let won = self.commit(successes, emptied, stop).await?;
-            let all =
-                won.len() == successes.len() && won.iter().all(|fenced| fenced.outcome == Outcome::Succeeded);
-            return Some(if all { Won::AllSuccesses } else { Won::these(&won) });
+            let (fenced, mut committed) = self.commit(successes, emptied, stop).await?;
+            let all = fenced.len() == successes.len()
+                && fenced.iter().all(|fenced| fenced.outcome == Outcome::Succeeded);
+            committed.won = if all {
+                Won::AllSuccesses
+            } else {
+                Won::these(&fenced)
+            };
+            return Some(committed);
         }
-        let mut won = Vec::new();
+        let mut all = Vec::new();
+        let mut committed = Committed::default();
         if !successes.is_empty() {
-            won = self.commit(successes, &[], stop).await?;
+            let (fenced, part) = self.commit(successes, &[], stop).await?;
+            all.extend(fenced);
+            committed.add(part);
         }
-        won.extend(self.commit(others, emptied, stop).await?);
-        Some(Won::these(&won))
+        // Grants go last, unless something before them was not stored.
+        let emptied = if committed.is_complete() { emptied } else { &[] };
+        let (fenced, part) = self.commit(others, emptied, stop).await?;
+        all.extend(fenced);
+        committed.add(part);
+        committed.won = Won::these(&all);
+        Some(committed)
     }
 
-    /// Commits however often it takes: verdicts are facts, and workers keep what is not acknowledged. `None` if the
-    /// process stops first.
+    /// Commits however often it takes: verdicts are facts, and workers keep what is not acknowledged. What Postgres
+    /// refuses because of a value is found and set apart, so that it does not hold up the others.
     async fn commit(
         &self,
         verdicts: &[Verdict],
         emptied: &[GrantKey],
         stop: &CancellationToken,
-    ) -> Option<Vec<Fenced>> {
+    ) -> Option<(Vec<Fenced>, Committed)> {
         let mut delay = FIRST_RETRY;
-        loop {
-            match self.db.settle(verdicts, emptied).await {
-                Ok(won) => return Some(won),
-                Err(error) if error.is_transient() => {
-                    tracing::warn!(%error, runs = verdicts.len(), "outcomes wait for the database");
-                    if stop.is_cancelled() {
-                        return None;
-                    }
-                    tokio::time::sleep(delay).await;
-                    delay = (delay * 2).min(LAST_RETRY);
-                }
-                Err(error) => return Some(self.commit_one_by_one(verdicts, &error).await),
+        for attempt in 1_u32.. {
+            let error = match self.db.settle(verdicts, emptied).await {
+                Ok(won) => return Some((won, Committed::default())),
+                Err(error) => error,
+            };
+            tracing::warn!(%error, attempt, runs = verdicts.len(), "outcomes wait for the database");
+            if stop.is_cancelled() {
+                return None;
             }
+            if error.blames_a_value() || (attempt >= SUSPICIOUS && !error.is_transient()) {
+                return self.commit_in_parts(verdicts, stop).await;
+            }
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(LAST_RETRY);
         }
+        None
     }
 
-    /// Some value in the batch cannot be stored: commit the others. Should never happen, because values are checked
-    /// when they come in; if it does, one bad report must not hold up all workers.
-    async fn commit_one_by_one(&self, verdicts: &[Verdict], error: &StoreError) -> Vec<Fenced> {
-        tracing::error!(%error, runs = verdicts.len(), "a batch of outcomes cannot be stored; trying them one by one");
+    /// Commits halves of halves, until what cannot be stored stands alone. Values are checked when they come in, so
+    /// this should never happen; grants are left to the sweep.
+    async fn commit_in_parts(
+        &self,
+        verdicts: &[Verdict],
+        stop: &CancellationToken,
+    ) -> Option<(Vec<Fenced>, Committed)> {
         let mut won = Vec::new();
-        for verdict in verdicts {
-            match self.db.settle(std::slice::from_ref(verdict), &[]).await {
-                Ok(fenced) => won.extend(fenced),
-                Err(error) => tracing::error!(%error, lease = %verdict.key, "an outcome cannot be stored"),
+        let mut committed = Committed::default();
+        let mut parts = vec![verdicts];
+        while let Some(part) = parts.pop() {
+            match (self.db.settle(part, &[]).await, part) {
+                (Ok(fenced), _) => won.extend(fenced),
+                (Err(_), _) if stop.is_cancelled() => return None,
+                (Err(error), [verdict]) if error.blames_a_value() => {
+                    tracing::error!(%error, lease = %verdict.key, "an outcome cannot be stored and is refused");
+                    committed.refused.insert(verdict.key);
+                }
+                (Err(error), [verdict]) => {
+                    tracing::error!(%error, lease = %verdict.key, "an outcome was not stored and is not answered");
+                    committed.unanswered.insert(verdict.key);
+                }
+                (Err(_), part) => {
+                    let (one, other) = part.split_at(part.len() / 2);
+                    parts.extend([other, one]);
+                }
             }
         }
-        // Grants that this empties are left to the sweep, which removes those whose runs have all ended.
-        won
+        Some((won, committed))
     }
 
     fn announce<'a>(&self, verdicts: impl Iterator<Item = &'a Verdict> + Clone, won: &Won) {
         let mut again = Vec::new();
         let mut ended: HashMap<(LaneId, TaskState), i64> = HashMap::default();
-        let won = verdicts.filter_map(|verdict| Some((verdict, won.outcome(&verdict.key)?)));
-        for (verdict, outcome) in won.clone() {
+        let won_verdicts = verdicts.filter_map(|verdict| Some((verdict, won.outcome(&verdict.key)?)));
+        for (verdict, outcome) in won_verdicts.clone() {
             let state = match (outcome, &verdict.end) {
                 (Outcome::Succeeded, _) => TaskState::Succeeded,
                 (Outcome::Cancelled, _) => TaskState::Cancelled,
                 (_, End::Again { delay, .. }) => {
-                    if delay.is_zero() {
-                        again.push((verdict.lane, Mark::START));
-                    } else {
-                        self.due.due_in(*delay);
+                    match won.place(&verdict.key) {
+                        Some(place) => again.push((verdict.lane, place)),
+                        None => self.due.due_in(*delay),
                     }
                     continue;
                 }
@@ -297,12 +415,13 @@ impl SettlerParts {
         for ((lane, state), tasks) in ended {
             self.counters.add(lane, state, tasks);
         }
-        self.hub.wake(won.clone().map(|(verdict, _)| verdict.key.task));
-        self.doorman.ring(Ring {
-            ready: !again.is_empty(),
-            watch: won.clone().next().is_some(),
-            ..Ring::default()
-        });
+        let tasks = || won_verdicts.clone().map(|(verdict, _)| verdict.key.task);
+        self.hub.wake(tasks());
+        if self.notifier.has_peers() {
+            let mut hints = Hints::lanes(again.iter().copied());
+            hints.add(Hints::tasks(tasks()));
+            self.notifier.notify(hints);
+        }
         self.fleet.wake_lanes(again);
     }
 }

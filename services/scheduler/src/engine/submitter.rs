@@ -1,27 +1,29 @@
 //! Stores new tasks, many callers' in one statement.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Engine,
+    background::Background,
     batcher::{self, BatchLimit},
-    doorman::Doorman,
+    budget::{ByteBudget, Spent},
     fleet::{DirectReservation, Fleet},
     handover::Handover,
-    pulse::DueHint,
+    notifier::Notifier,
+    tick::DueHint,
 };
 use crate::{
     domain::{
         error::Error,
-        ids::{GrantId, LaneId, LeaseKey, LeaseNo, SessionId},
+        ids::{GrantId, LaneId, LeaseKey, LeaseNo, SessionId, TaskId},
         lease::Lease,
         new_task::{NewTask, Start},
+        same_payload,
     },
-    store::{ClaimedTask, Database, Mark, StoreError, SubmitBatch, doorbell::Ring},
+    store::{ClaimedTask, Database, ExistingTask, Mark, StoreError, SubmitBatch, notify::Hints},
 };
 
 /// Bytes of payload and overhead after which a statement is closed.
@@ -31,147 +33,226 @@ const LIMIT: BatchLimit = BatchLimit {
     in_flight: 2,
 };
 
+/// Bytes of new tasks that may wait to be stored on this replica.
+const WAITING_BYTES: usize = 64 << 20;
+
+/// How often tasks whose ids are taken are told apart from new ones before the callers must try again. Each round loses
+/// against another submit of the same ids.
+const ROUNDS: usize = 10;
+
 /// Tasks of one caller.
 struct Submission {
     tasks: Vec<(NewTask, LaneId)>,
+    /// True once one of the tasks turned out to be stored before.
+    is_repeated: bool,
     reply: oneshot::Sender<Result<Stored, Error>>,
+    _spent: Spent,
 }
 
 /// What became of a submit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
-    /// The tasks are new; the time of the commit, microseconds since 1970.
+    /// All of its tasks are new; the time of the commit, microseconds since 1970.
     Now(i64),
-    /// The same submit came before.
+    /// Some of its tasks had been stored before, by the same submit or a part of it.
     Before,
 }
 
 /// The way in for new tasks.
 pub(super) struct Submitter {
     queue: mpsc::Sender<Submission>,
+    budget: ByteBudget,
 }
 
 #[derive(Clone)]
 pub(super) struct Flusher {
     pub(super) db: Database,
     pub(super) fleet: Arc<Fleet>,
-    pub(super) doorman: Arc<Doorman>,
+    pub(super) notifier: Arc<Notifier>,
     pub(super) due: Arc<DueHint>,
     pub(super) handover: Handover,
 }
 
 impl Submitter {
-    pub(super) fn start(flusher: Flusher, tasks: &TaskTracker, stop: CancellationToken) -> Self {
+    pub(super) fn start(flusher: Flusher, background: &Background) -> Self {
         let flush = move |batch| {
             let flusher = flusher.clone();
-            async move { flusher.flush(batch).await }
+            async move {
+                flusher.flush(batch).await;
+                ControlFlow::Continue(())
+            }
         };
-        let weigh = |s: &Submission| s.tasks.iter().map(|(task, _)| task.weight()).sum();
         Self {
-            queue: batcher::start(LIMIT, weigh, flush, tasks, stop),
+            queue: batcher::start(LIMIT, |s| weight(&s.tasks), flush, "submits", background),
+            budget: ByteBudget::new(WAITING_BYTES),
         }
     }
 
     async fn submit(&self, tasks: Vec<(NewTask, LaneId)>) -> Result<Stored, Error> {
+        let spent = self
+            .budget
+            .spend(weight(&tasks))
+            .ok_or(Error::Overloaded("too many bytes of new tasks wait to be stored"))?;
         let (reply, answer) = oneshot::channel();
         let gone = |_| Error::Unavailable("the scheduler is shutting down");
         self.queue
-            .send(Submission { tasks, reply })
+            .send(Submission {
+                tasks,
+                is_repeated: false,
+                reply,
+                _spent: spent,
+            })
             .await
             .map_err(|_| gone(()))?;
         answer.await.map_err(|_| gone(()))?
     }
 }
 
+fn weight(tasks: &[(NewTask, LaneId)]) -> usize {
+    tasks.iter().map(|(task, _)| task.weight()).sum()
+}
+
 impl Engine {
-    /// Stores tasks, all or none, and answers once that is durable.
+    /// Stores tasks, all or none, and answers once that is durable. Tasks that the same submit stored before are left
+    /// as they are.
     ///
     /// # Errors
-    /// An id that another task has, or a database that cannot be reached.
+    /// An id that another task has, too much under way, or a database that cannot be reached.
     pub async fn submit(&self, tasks: Vec<NewTask>) -> Result<Stored, Error> {
         let mut placed = Vec::with_capacity(tasks.len());
         for task in tasks {
             let lane = match placed.last() {
                 // Most batches are of one lane.
                 Some((before, lane)) if is_same_lane(before, &task) => *lane,
-                _ => self
-                    .parts
-                    .lanes
-                    .lane(&task.queue, &task.task_type)
-                    .await
-                    .map_err(Error::from)?,
+                _ => self.lane(&task).await?,
             };
             placed.push((task, lane));
         }
         self.parts.submitter.submit(placed).await
     }
+
+    async fn lane(&self, task: &NewTask) -> Result<LaneId, Error> {
+        if let Some(lane) = self.parts.lanes.known_lane(&task.queue, &task.task_type) {
+            return Ok(lane);
+        }
+        let engine = self.clone();
+        let (queue, task_type) = (task.queue.clone(), task.task_type.clone());
+        let make = async move { engine.parts.lanes.lane(&queue, &task_type).await };
+        self.parts.background.complete(make).await?
+    }
 }
 
 impl Flusher {
-    async fn flush(&self, batch: Vec<Submission>) {
-        let direct = self.fleet.reserve_direct(&startable(&batch));
-        let stored = self.db.submit(&columns(&batch, direct.as_ref())).await;
-        if let (Err(error), Some(direct)) = (&stored, &direct) {
-            match error {
-                StoreError::Exists | StoreError::Data(_) => self.fleet.release_direct(direct),
-                _ => self.fleet.direct_failed(direct),
-            }
+    async fn flush(&self, mut batch: Vec<Submission>) {
+        // A caller that went away is told nothing, so nothing of it is stored.
+        batch.retain(|submission| !submission.reply.is_closed());
+        if batch.is_empty() {
+            return;
         }
-        match stored {
+        let direct = self.fleet.reserve_direct(&startable(&batch));
+        let direct = direct.as_ref();
+        match self.db.submit(&columns(&batch, direct)).await {
             Ok(us) => {
-                self.announce(&batch, direct.as_ref(), us);
-                if let Some(direct) = direct {
-                    let tasks = leased(&batch, &direct, us);
-                    let homeless = self.fleet.deal_direct(&direct, tasks);
-                    self.handover.finish(homeless).await;
+                self.announce(&batch, direct, us);
+                if let Some((grant, direct)) = direct {
+                    let tasks = leased(&batch, *grant, direct, us);
+                    let undelivered = self.fleet.deal_direct(direct, tasks);
+                    self.handover.finish(undelivered).await;
                 }
-                for submission in batch {
-                    // A caller that went away has its tasks stored all the same.
-                    let _ = submission.reply.send(Ok(Stored::Now(us)));
-                }
+                answer(batch, us);
             }
-            // One caller's tasks are in the way of the others': find out whose.
-            Err(StoreError::Exists | StoreError::Data(_)) => {
-                for submission in batch {
-                    let answer = self.submit_alone(&submission).await;
-                    let _ = submission.reply.send(answer);
+            Err(error) if error.blames_a_value() => {
+                if let Some((_, direct)) = direct {
+                    self.fleet.release_direct(direct);
+                }
+                if matches!(error, StoreError::Exists) {
+                    self.store_what_is_new(batch).await;
+                } else {
+                    self.store_apart(batch).await;
                 }
             }
             Err(error) => {
-                let error = Error::from(error);
-                for submission in batch {
-                    let _ = submission.reply.send(Err(error.clone()));
+                if let Some((_, direct)) = direct {
+                    self.fleet.direct_failed(direct);
                 }
+                refuse(batch, &Error::from(error));
             }
         }
     }
 
-    async fn submit_alone(&self, submission: &Submission) -> Result<Stored, Error> {
-        let submission = std::slice::from_ref(submission);
-        let columns = columns(submission, None);
-        match self.db.submit(&columns).await {
-            Ok(us) => {
-                self.announce(submission, None, us);
-                Ok(Stored::Now(us))
-            }
-            Err(StoreError::Exists) => {
-                let existing = self.db.submit_existing(&columns).await?;
-                if let Some(other) = existing.iter().find(|existing| !existing.same) {
-                    return Err(Error::TaskExists(other.id));
+    /// Some ids are taken: asks once which, answers for those, and stores the rest in one statement, so that callers
+    /// who repeat themselves cost the others little.
+    async fn store_what_is_new(&self, mut batch: Vec<Submission>) {
+        for _ in 0..ROUNDS {
+            let existing = match self.existing(&batch).await {
+                Ok(existing) => existing,
+                Err(error) => return refuse(batch, &error),
+            };
+            let mut now = Vec::with_capacity(batch.len());
+            let mut later = Vec::new();
+            let mut ids = HashSet::default();
+            for mut submission in batch {
+                match without_existing(&mut submission, &existing) {
+                    Err(error) => {
+                        let _ = submission.reply.send(Err(error));
+                    }
+                    Ok(()) if submission.tasks.is_empty() => {
+                        let _ = submission.reply.send(Ok(Stored::Before));
+                    }
+                    // Two callers that bring the same id at the same time: the second finds it stored.
+                    Ok(()) if submission.tasks.iter().any(|(task, _)| ids.contains(&task.id)) => {
+                        later.push(submission);
+                    }
+                    Ok(()) => {
+                        ids.extend(submission.tasks.iter().map(|(task, _)| task.id));
+                        now.push(submission);
+                    }
                 }
-                match existing.first() {
-                    // The same submit came before, perhaps from a caller that did not get the answer.
-                    Some(_) if existing.len() == columns.len() => Ok(Stored::Before),
-                    Some(first) => Err(Error::TaskExists(first.id)),
-                    None => Err(Error::Unavailable("the task was deleted meanwhile")),
+            }
+            if !now.is_empty() {
+                match self.db.submit(&columns(&now, None)).await {
+                    Ok(us) => {
+                        self.announce(&now, None, us);
+                        answer(now, us);
+                    }
+                    Err(StoreError::Exists) => later.extend(now),
+                    Err(error) if error.blames_a_value() => self.store_apart(now).await,
+                    Err(error) => refuse(now, &Error::from(error)),
                 }
             }
-            Err(error) => Err(error.into()),
+            if later.is_empty() {
+                return;
+            }
+            batch = later;
+        }
+        refuse(
+            batch,
+            &Error::Unavailable("other submits of the same ids are under way"),
+        );
+    }
+
+    async fn existing(&self, batch: &[Submission]) -> Result<HashMap<TaskId, ExistingTask>, Error> {
+        let ids: Vec<TaskId> = tasks_of(batch).map(|(task, _)| task.id).collect();
+        let existing = self.db.existing_tasks(&ids).await?;
+        Ok(existing.into_iter().map(|task| (task.id, task)).collect())
+    }
+
+    /// Some value cannot be stored: finds out whose. Values are checked when they come in, so this should never happen.
+    async fn store_apart(&self, batch: Vec<Submission>) {
+        for submission in batch {
+            let alone = std::slice::from_ref(&submission);
+            match self.db.submit(&columns(alone, None)).await {
+                Ok(us) => {
+                    self.announce(alone, None, us);
+                    answer(vec![submission], us);
+                }
+                Err(error) => refuse(vec![submission], &Error::from(error)),
+            }
         }
     }
 
     /// Wakes whoever can run the tasks that were not leased, or waits for their time.
-    fn announce(&self, batch: &[Submission], direct: Option<&DirectReservation>, us: i64) {
+    fn announce(&self, batch: &[Submission], direct: Direct<'_>, us: i64) {
         let mut lowest: HashMap<LaneId, Mark> = HashMap::default();
         for ((task, lane), session) in tasks_of(batch).zip(sessions_of(direct)) {
             match task.start {
@@ -191,11 +272,62 @@ impl Flusher {
                 }
             }
         }
-        self.doorman.ring(Ring {
-            ready: !lowest.is_empty(),
-            ..Ring::default()
-        });
+        if self.notifier.has_peers() {
+            self.notifier
+                .notify(Hints::lanes(lowest.iter().map(|(lane, place)| (*lane, *place))));
+        }
         self.fleet.wake_lanes(lowest);
+    }
+}
+
+/// Who gets which of the new tasks at once, and by which grant.
+type Direct<'a> = Option<&'a (GrantId, DirectReservation)>;
+
+fn answer(batch: Vec<Submission>, us: i64) {
+    for submission in batch {
+        let stored = if submission.is_repeated {
+            Stored::Before
+        } else {
+            Stored::Now(us)
+        };
+        let _ = submission.reply.send(Ok(stored));
+    }
+}
+
+fn refuse(batch: Vec<Submission>, error: &Error) {
+    for submission in batch {
+        let _ = submission.reply.send(Err(error.clone()));
+    }
+}
+
+/// Leaves out the tasks that are stored already.
+///
+/// # Errors
+/// An id that a different task has; all of such ids are named.
+fn without_existing(
+    submission: &mut Submission,
+    existing: &HashMap<TaskId, ExistingTask>,
+) -> Result<(), Error> {
+    let is_same = |new: &NewTask, lane: LaneId, old: &ExistingTask| {
+        old.lane == lane && same_payload::same(&old.payload, &new.payload)
+    };
+    let mut different = Vec::new();
+    submission
+        .tasks
+        .retain(|(task, lane)| match existing.get(&task.id) {
+            None => true,
+            Some(old) => {
+                submission.is_repeated = true;
+                if !is_same(task, *lane, old) {
+                    different.push(task.id);
+                }
+                false
+            }
+        });
+    if different.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::TasksExist(different))
     }
 }
 
@@ -208,8 +340,8 @@ fn tasks_of(batch: &[Submission]) -> impl Iterator<Item = &(NewTask, LaneId)> {
 }
 
 /// Who gets each task of a batch at once; without end.
-fn sessions_of(direct: Option<&DirectReservation>) -> impl Iterator<Item = Option<SessionId>> {
-    let slots = direct.map_or(&[][..], |direct| &direct.slots);
+fn sessions_of(direct: Direct<'_>) -> impl Iterator<Item = Option<SessionId>> {
+    let slots = direct.map_or(&[][..], |(_, direct)| &direct.slots);
     slots.iter().copied().chain(std::iter::repeat(None))
 }
 
@@ -220,8 +352,8 @@ fn startable(batch: &[Submission]) -> Vec<Option<LaneId>> {
         .collect()
 }
 
-fn columns<'a>(batch: &'a [Submission], direct: Option<&DirectReservation>) -> SubmitBatch<'a> {
-    let mut columns = SubmitBatch::granting(direct.map_or(GrantId(0), |direct| direct.grant));
+fn columns<'a>(batch: &'a [Submission], direct: Direct<'_>) -> SubmitBatch<'a> {
+    let mut columns = SubmitBatch::granting(direct.map_or(GrantId(0), |(grant, _)| *grant));
     for ((task, lane), session) in tasks_of(batch).zip(sessions_of(direct)) {
         match session {
             Some(session) => columns.push_leased(task, *lane, session),
@@ -232,9 +364,9 @@ fn columns<'a>(batch: &'a [Submission], direct: Option<&DirectReservation>) -> S
 }
 
 /// The tasks that were leased as they were stored, at `us`.
-fn leased(batch: &[Submission], direct: &DirectReservation, us: i64) -> Vec<ClaimedTask> {
+fn leased(batch: &[Submission], grant: GrantId, direct: &DirectReservation, us: i64) -> Vec<ClaimedTask> {
     tasks_of(batch)
-        .zip(sessions_of(Some(direct)))
+        .zip(direct.slots.iter().copied())
         .filter_map(|((task, lane), session)| {
             Some(ClaimedTask {
                 session: session?,
@@ -243,7 +375,7 @@ fn leased(batch: &[Submission], direct: &DirectReservation, us: i64) -> Vec<Clai
                         task: task.id,
                         no: LeaseNo(1),
                     },
-                    grant: direct.grant,
+                    grant,
                     lane: *lane,
                     attempt: 1,
                     max_attempts: task.max_attempts,

@@ -55,6 +55,8 @@ pub struct Claim {
     pub lane: LaneId,
     /// Where to begin.
     pub mark: Mark,
+    /// The last rank to take tasks of.
+    pub up_to: i16,
     /// One session for each task that may be claimed, in the order in which the tasks are dealt.
     pub slots: Vec<SessionId>,
     /// Names what each session gets.
@@ -106,6 +108,8 @@ struct Bundle {
     mark: Mark,
     lease_no: LeaseNo,
     attempt: i16,
+    /// When it was leased, microseconds since 1970.
+    leased_us: i64,
     tasks: Vec<Uuid>,
 }
 
@@ -122,7 +126,6 @@ struct Place {
 /// Puts together what a claim leased, bundle by bundle, and what workers get of each task.
 struct Assembly<'a> {
     claim: &'a Claim,
-    now_us: i64,
     bundles: Vec<Bundle>,
     places: Vec<Place>,
     /// True while the places are in the order of the ids.
@@ -130,17 +133,16 @@ struct Assembly<'a> {
 }
 
 impl Database {
-    /// Leases the first tasks of a lane after a mark, as many as there are slots. `now_us` becomes the start of their
-    /// runs in memory.
+    /// Leases the first tasks of a lane after a mark, as many as there are slots.
     ///
     /// # Errors
     /// See [`StoreError`]; tasks may have been leased nevertheless.
-    pub async fn claim(&self, claim: &Claim, now_us: i64) -> Result<Claimed, StoreError> {
+    pub async fn claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
         let connection = self.claim_connection().await?;
         let statement = prepared(&connection, include_str!("sql/claim.sql")).await?;
         let sessions: Vec<Uuid> = claim.slots.iter().map(|session| session.0).collect();
         let bundles = i64::try_from(claim.bundles).unwrap_or(i64::MAX);
-        let parameters: [&(dyn ToSql + Sync); 7] = [
+        let parameters: [&(dyn ToSql + Sync); 8] = [
             &claim.lane.0,
             &claim.mark.rank,
             &claim.mark.order_key,
@@ -148,8 +150,9 @@ impl Database {
             &sessions,
             &claim.grant.0,
             &bundles,
+            &claim.up_to,
         ];
-        let mut assembly = Assembly::new(claim, now_us);
+        let mut assembly = Assembly::new(claim);
         // Row by row: while Postgres finds the next ones.
         let mut rows = pin!(connection.query_raw(&statement, parameters).await?);
         while let Some(row) = rows.try_next().await? {
@@ -182,7 +185,7 @@ impl Bundle {
     }
 
     fn from_numbers(numbers: &[i64], tasks: Vec<Uuid>) -> Option<Self> {
-        let &[before, size, rank, order_key, lease_no, attempt] = numbers else {
+        let &[before, size, rank, order_key, lease_no, attempt, leased_us] = numbers else {
             return None;
         };
         Some(Self {
@@ -195,16 +198,16 @@ impl Bundle {
             },
             lease_no: LeaseNo(i32::try_from(lease_no).ok()?),
             attempt: i16::try_from(attempt).ok()?,
+            leased_us,
             tasks,
         })
     }
 }
 
 impl<'a> Assembly<'a> {
-    fn new(claim: &'a Claim, now_us: i64) -> Self {
+    fn new(claim: &'a Claim) -> Self {
         Self {
             claim,
-            now_us,
             bundles: Vec::new(),
             places: Vec::with_capacity(claim.slots.len()),
             is_sorted: true,
@@ -253,7 +256,7 @@ impl<'a> Assembly<'a> {
                 max_attempts: row.get(first + 2),
                 backoff: backoff(row, first + 3),
                 run_timeout: millis(row.get(first + 5)),
-                started_us: self.now_us,
+                started_us: bundle.leased_us,
             },
             payload: row.get::<_, JsonText<String>>(first + 1).0,
             traceparent: row.get(first + 6),

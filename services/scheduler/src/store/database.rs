@@ -5,17 +5,15 @@ use std::time::Duration;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
 use tokio_postgres::{Config, NoTls, Statement};
 
-use super::error::StoreError;
+use super::{error::StoreError, reading::Reading};
 
 /// How to reach Postgres, and with how many connections.
 #[derive(Clone)]
 pub struct DatabaseConfig {
     /// A Postgres URL. May hold a password: never logged.
     pub url: String,
-    /// Connections for everything but what follows.
-    pub connections: usize,
-    /// Connections for what comes with every task: submits and settlements of successes.
-    pub hot_connections: usize,
+    /// Connections for what callers read.
+    pub read_connections: usize,
     /// Connections for claims.
     pub claim_connections: usize,
     /// Longest time a statement may take.
@@ -23,13 +21,36 @@ pub struct DatabaseConfig {
 }
 
 /// Pools of connections; cheap to clone.
+///
+/// Each kind of work has its own, so that none can keep another waiting: a slow list does not hold up a heartbeat, a
+/// locked table of events no outcome.
 #[derive(Clone, Debug)]
 pub struct Database {
-    general: Pool,
-    hot: Pool,
+    vital: Pool,
+    submits: Pool,
+    settlements: Pool,
+    other_ends: Pool,
     claims: Pool,
+    events: Pool,
+    reads: Pool,
+    upkeep: Pool,
     listen: Config,
 }
+
+/// Heartbeats and ticks; one more for the end of sessions.
+const VITAL_CONNECTIONS: usize = 3;
+/// Two submits are under way at once.
+const SUBMIT_CONNECTIONS: usize = 2;
+/// One settlement of successes is under way at once.
+const SETTLEMENT_CONNECTIONS: usize = 1;
+/// A settlement of what is no success, and answers to reports that come again.
+const OTHER_END_CONNECTIONS: usize = 3;
+/// One append of events is under way at once.
+const EVENT_CONNECTIONS: usize = 1;
+/// Cancels, queues, sessions, notifications, and the jobs of the background.
+const UPKEEP_CONNECTIONS: usize = 6;
+/// Reads that may wait for a connection; more are refused.
+const WAITING_READS: usize = 100;
 
 /// Settings of every session. Hot statements must not depend on statistics, which are missing or stale just when a
 /// table grows fastest, so sequential scans are a last resort; compiling plans costs more than these statements.
@@ -81,29 +102,65 @@ impl Database {
             &mut listen,
             GENERAL,
             config.statement_timeout,
-            "tasklease doorbell",
+            "tasklease listener",
         );
         Ok(Self {
-            general: pool(GENERAL, config.connections, "tasklease")?,
-            hot: pool(HOT, config.hot_connections, "tasklease hot path")?,
+            vital: pool(GENERAL, VITAL_CONNECTIONS, "tasklease vital")?,
+            submits: pool(HOT, SUBMIT_CONNECTIONS, "tasklease submits")?,
+            settlements: pool(HOT, SETTLEMENT_CONNECTIONS, "tasklease settlements")?,
+            other_ends: pool(GENERAL, OTHER_END_CONNECTIONS, "tasklease other ends")?,
             claims: pool(CLAIMS, config.claim_connections, "tasklease claims")?,
+            events: pool(GENERAL, EVENT_CONNECTIONS, "tasklease events")?,
+            reads: pool(GENERAL, config.read_connections, "tasklease reads")?,
+            upkeep: pool(GENERAL, UPKEEP_CONNECTIONS, "tasklease upkeep")?,
             listen,
         })
     }
 
-    /// A connection for anything but claims.
+    /// A connection for what has no pool of its own.
     pub(super) async fn connection(&self) -> Result<Object, StoreError> {
-        Ok(self.general.get().await?)
+        Ok(self.upkeep.get().await?)
     }
 
-    /// A connection for statements that come with every task and whose plan does not depend on their parameters.
-    pub(super) async fn hot_connection(&self) -> Result<Object, StoreError> {
-        Ok(self.hot.get().await?)
+    /// A connection for what keeps sessions alive, and ends them.
+    pub(super) async fn vital_connection(&self) -> Result<Object, StoreError> {
+        Ok(self.vital.get().await?)
+    }
+
+    /// A connection for submits.
+    pub(super) async fn submit_connection(&self) -> Result<Object, StoreError> {
+        Ok(self.submits.get().await?)
+    }
+
+    /// A connection for settlements of successes.
+    pub(super) async fn settlement_connection(&self) -> Result<Object, StoreError> {
+        Ok(self.settlements.get().await?)
+    }
+
+    /// A connection for runs that end otherwise.
+    pub(super) async fn other_ends_connection(&self) -> Result<Object, StoreError> {
+        Ok(self.other_ends.get().await?)
+    }
+
+    /// A connection for progress and log lines.
+    pub(super) async fn events_connection(&self) -> Result<Object, StoreError> {
+        Ok(self.events.get().await?)
     }
 
     /// A connection whose planner settings suit claims.
     pub(super) async fn claim_connection(&self) -> Result<Object, StoreError> {
         Ok(self.claims.get().await?)
+    }
+
+    /// A connection for what a caller reads, who may leave at any moment.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] if too many wait for one.
+    pub(super) async fn reading(&self) -> Result<Reading, StoreError> {
+        if self.reads.status().waiting >= WAITING_READS {
+            return Err(StoreError::Busy);
+        }
+        Ok(Reading::new(self.reads.get().await?))
     }
 
     /// How to open a connection outside the pools.

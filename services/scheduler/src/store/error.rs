@@ -16,6 +16,9 @@ pub enum StoreError {
     /// The statement took too long.
     #[error("the statement took too long")]
     TimedOut,
+    /// Too many callers read already.
+    #[error("too many reads wait for a connection")]
+    Busy,
     /// The values cannot be stored.
     #[error("the values cannot be stored: {0}")]
     Data(String),
@@ -29,6 +32,12 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Transient(_) | Self::TimedOut)
     }
+
+    /// True if a value or a key of the statement is what Postgres refused, so that repeating it is of no use. Every
+    /// other error may pass, also one that nobody has seen before.
+    pub fn blames_a_value(&self) -> bool {
+        matches!(self, Self::Exists | Self::Data(_))
+    }
 }
 
 impl From<tokio_postgres::Error> for StoreError {
@@ -37,7 +46,7 @@ impl From<tokio_postgres::Error> for StoreError {
             // Without an answer from the server the connection is what failed, or a value had the wrong type.
             let text = describe(&error);
             return if error.to_string().contains("serializing") {
-                Self::Defect(text)
+                Self::Data(text)
             } else {
                 Self::Transient(text)
             };
@@ -49,9 +58,11 @@ impl From<tokio_postgres::Error> for StoreError {
                 Self::TimedOut
             }
             code => match code.code().get(..2) {
-                // 08 connection, 53 resources, 57 operator, 40 rollback, 25006/25P0x read-only or idle session.
-                Some("08" | "53" | "57" | "40" | "25") => Self::Transient(text),
-                Some("22") => Self::Data(text),
+                // 08 connection, 53 resources, 57 operator, 58 input and output, 40 rollback, 25006/25P0x read-only or
+                // idle session.
+                Some("08" | "53" | "57" | "58" | "40" | "25") => Self::Transient(text),
+                // 21 a row twice in one statement, 22 data, 23 constraints, 54 sizes.
+                Some("21" | "22" | "23" | "54") => Self::Data(text),
                 _ => Self::Defect(text),
             },
         }
@@ -80,6 +91,7 @@ impl From<StoreError> for Error {
                 Self::Unavailable("the database is not available")
             }
             StoreError::TimedOut => Self::Unavailable("the database took too long"),
+            StoreError::Busy => Self::Overloaded("too many reads wait for the database"),
             StoreError::Exists | StoreError::Data(_) | StoreError::Defect(_) => {
                 tracing::error!(%error, "a statement failed");
                 Self::Internal

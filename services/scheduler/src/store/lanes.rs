@@ -1,25 +1,32 @@
 //! Lanes: (queue, task type) pairs with small ids.
 
+use tokio_postgres::Row;
+
 use super::{
     database::{Database, prepared},
     error::StoreError,
 };
 use crate::domain::{
     ids::LaneId,
+    limits,
     name::{QueueName, TaskType},
 };
 
 /// A lane that exists for certain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnsuredLane {
     /// Its id, which never changes.
     pub id: LaneId,
+    /// Its queue.
+    pub queue: QueueName,
+    /// Its task type.
+    pub task_type: TaskType,
     /// True if its queue was paused just now.
     pub paused: bool,
 }
 
 impl Database {
-    /// The lane of a queue and task type, made if it is new.
+    /// The lane of a queue and task type, made if it is new; `None` if there are too many already.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -27,16 +34,48 @@ impl Database {
         &self,
         queue: &QueueName,
         task_type: &TaskType,
-    ) -> Result<EnsuredLane, StoreError> {
+    ) -> Result<Option<EnsuredLane>, StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/ensure_lane.sql")).await?;
         let row = connection
-            .query_one(&statement, &[&queue.as_str(), &task_type.as_str()])
+            .query_opt(
+                &statement,
+                &[&queue.as_str(), &task_type.as_str(), &limits::LANES],
+            )
             .await?;
-        Ok(EnsuredLane {
+        Ok(row.map(|row| EnsuredLane {
             id: LaneId(row.get(0)),
+            queue: queue.clone(),
+            task_type: task_type.clone(),
             paused: row.get(1),
-        })
+        }))
+    }
+
+    /// The lanes that exist for any of these queues and task types.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn lanes_named(
+        &self,
+        queues: &[&str],
+        task_types: &[&str],
+    ) -> Result<Vec<EnsuredLane>, StoreError> {
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, include_str!("sql/lanes_named.sql")).await?;
+        let rows = connection.query(&statement, &[&queues, &task_types]).await?;
+        rows.iter().map(lane).collect()
+    }
+
+    /// The lanes with these ids; all of them if no id is given.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn lanes(&self, ids: Option<&[LaneId]>) -> Result<Vec<EnsuredLane>, StoreError> {
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, include_str!("sql/list_lanes.sql")).await?;
+        let ids: Option<Vec<i32>> = ids.map(|ids| ids.iter().map(|lane| lane.0).collect());
+        let rows = connection.query(&statement, &[&ids]).await?;
+        rows.iter().map(lane).collect()
     }
 
     /// The lanes of a queue, a task type, or both.
@@ -58,4 +97,14 @@ impl Database {
             .await?;
         Ok(rows.iter().map(|row| LaneId(row.get(0))).collect())
     }
+}
+
+fn lane(row: &Row) -> Result<EnsuredLane, StoreError> {
+    let defect = |problem| StoreError::Defect(format!("a lane has an invalid name: {problem:?}"));
+    Ok(EnsuredLane {
+        id: LaneId(row.try_get("id")?),
+        queue: QueueName::parse(row.try_get::<_, String>("queue")?, "queue").map_err(defect)?,
+        task_type: TaskType::parse(row.try_get::<_, String>("task_type")?, "task_type").map_err(defect)?,
+        paused: row.try_get("paused")?,
+    })
 }

@@ -153,3 +153,36 @@ fn task_error(row: &Row) -> Result<Option<TaskError>, StoreError> {
             .unwrap_or_default(),
     }))
 }
+
+/// A task that was stored before under an id that a client chose.
+#[derive(Debug, Clone)]
+pub struct ExistingTask {
+    /// Its id.
+    pub id: TaskId,
+    /// Its lane.
+    pub lane: LaneId,
+    /// Its payload, JSON text.
+    pub payload: String,
+}
+
+impl Database {
+    /// Those of these tasks that are stored.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn existing_tasks(&self, ids: &[TaskId]) -> Result<Vec<ExistingTask>, StoreError> {
+        let connection = self.submit_connection().await?;
+        let statement = prepared(&connection, include_str!("sql/existing_tasks.sql")).await?;
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let rows = connection.query(&statement, &[&ids]).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(ExistingTask {
+                    id: TaskId(row.try_get("id")?),
+                    lane: LaneId(row.try_get("lane")?),
+                    payload: row.try_get("payload")?,
+                })
+            })
+            .collect()
+    }
+}

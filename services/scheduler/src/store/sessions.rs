@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
@@ -15,8 +16,17 @@ use crate::domain::{
     ids::{GrantId, LaneId, LeaseKey, LeaseNo, SessionId, TaskId},
     lease::Lease,
     session::WorkerProfile,
-    verdict::Verdict,
+    verdict::{Loss, Verdict},
 };
+
+/// A lease of a session that goes on.
+#[derive(Debug, Clone)]
+pub struct KnownLease {
+    /// The lease.
+    pub lease: Lease,
+    /// How long ago it was made, by the database's clock.
+    pub age: Duration,
+}
 
 /// A lease whose session is over.
 #[derive(Debug, Clone)]
@@ -25,8 +35,10 @@ pub struct DeadLease {
     pub lease: Lease,
     /// The worker's name; `None` if its session was gone before it could know of the lease.
     pub worker: Option<String>,
-    /// How often a worker died with the task in hand before.
-    pub losses: i32,
+    /// True if nobody could hear the worker, because no scheduler was at work.
+    pub was_spared: bool,
+    /// Who may be to blame.
+    pub loss: Loss,
 }
 
 /// Sessions that ended, and what became of their leases.
@@ -108,46 +120,56 @@ impl Database {
             .map(|row| row.get(0)))
     }
 
-    /// Extends the leases of sessions; returns those that are not over.
+    /// Extends the leases of sessions, whose heartbeats came that long ago; returns those that are not over.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn heartbeat(
         &self,
-        sessions: &[SessionId],
+        sessions: &[(SessionId, Duration)],
         lease: Duration,
     ) -> Result<Vec<SessionId>, StoreError> {
-        let connection = self.connection().await?;
+        let connection = self.vital_connection().await?;
         let statement = prepared(&connection, include_str!("sql/heartbeat.sql")).await?;
-        let ids: Vec<Uuid> = sessions.iter().map(|id| id.0).collect();
-        let rows = connection.query(&statement, &[&ids, &micros(lease)]).await?;
+        let ids: Vec<Uuid> = sessions.iter().map(|(id, _)| id.0).collect();
+        let ages: Vec<i64> = sessions.iter().map(|(_, age)| micros(*age)).collect();
+        let rows = connection
+            .query(&statement, &[&ids, &ages, &micros(lease)])
+            .await?;
         Ok(rows.iter().map(|row| SessionId(row.get(0))).collect())
     }
 
-    /// The leases of a session that have not ended.
+    /// The leases of sessions that have not ended.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn session_leases(&self, id: SessionId) -> Result<Vec<Lease>, StoreError> {
+    pub async fn session_leases(
+        &self,
+        sessions: &[SessionId],
+    ) -> Result<Vec<(SessionId, KnownLease)>, StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/session_leases.sql")).await?;
-        let rows = connection.query(&statement, &[&id.0]).await?;
-        Ok(rows
-            .iter()
-            .map(|row| Lease {
-                key: LeaseKey {
-                    task: TaskId(row.get(1)),
-                    no: LeaseNo(row.get(2)),
-                },
-                grant: GrantId(row.get(0)),
-                lane: LaneId(row.get(5)),
-                attempt: row.get(3),
-                max_attempts: row.get(6),
-                backoff: backoff(row, 7),
-                run_timeout: millis(row.get(9)),
-                started_us: row.get(4),
+        let ids: Vec<Uuid> = sessions.iter().map(|id| id.0).collect();
+        let rows = connection.query(&statement, &[&ids]).await?;
+        rows.iter()
+            .map(|row| {
+                let lease = Lease {
+                    key: LeaseKey {
+                        task: TaskId(row.try_get("task_id")?),
+                        no: LeaseNo(row.try_get("lease_no")?),
+                    },
+                    grant: GrantId(row.try_get("grant_id")?),
+                    lane: LaneId(row.try_get("lane")?),
+                    attempt: row.try_get("attempt")?,
+                    max_attempts: row.try_get("max_attempts")?,
+                    backoff: backoff(row, 8),
+                    run_timeout: millis(row.try_get("run_timeout_ms")?),
+                    started_us: row.try_get("started_us")?,
+                };
+                let age = Duration::from_micros(u64::try_from(row.try_get::<_, i64>("age_us")?).unwrap_or(0));
+                Ok((SessionId(row.try_get("session_id")?), KnownLease { lease, age }))
             })
-            .collect())
+            .collect()
     }
 
     /// Ends sessions whose lease is over and sends their tasks on, as `decide` says.
@@ -194,7 +216,7 @@ impl Database {
         parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
         decide: impl Fn(&DeadLease) -> Verdict,
     ) -> Result<EndedSessions, StoreError> {
-        let mut connection = self.connection().await?;
+        let mut connection = self.vital_connection().await?;
         let transaction = connection.transaction().await?;
         let select = transaction.prepare_cached(select).await?;
         let ids: Vec<Uuid> = transaction
@@ -209,30 +231,14 @@ impl Database {
         let end = transaction
             .prepare_cached(include_str!("sql/end_sessions.sql"))
             .await?;
-        let verdicts: Vec<Verdict> = transaction
+        let mut dead: Vec<(SessionId, DeadLease)> = transaction
             .query(&end, &[&ids])
             .await?
             .iter()
-            .map(|row| {
-                decide(&DeadLease {
-                    lease: Lease {
-                        key: LeaseKey {
-                            task: TaskId(row.get(2)),
-                            no: LeaseNo(row.get(3)),
-                        },
-                        grant: GrantId(0),
-                        lane: LaneId(row.get(5)),
-                        attempt: row.get(4),
-                        max_attempts: row.get(6),
-                        backoff: Backoff::default(),
-                        run_timeout: None,
-                        started_us: row.get(7),
-                    },
-                    worker: row.get(1),
-                    losses: row.get(8),
-                })
-            })
-            .collect();
+            .map(dead_lease)
+            .collect::<Result<_, _>>()?;
+        compare_losses(&mut dead);
+        let verdicts: Vec<Verdict> = dead.iter().map(|(_, dead)| decide(dead)).collect();
         let won = Self::settle_within(&transaction, verdicts.iter()).await?;
         transaction.commit().await?;
         Ok(EndedSessions {
@@ -250,6 +256,57 @@ impl Database {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/sweep_grants.sql")).await?;
         Ok(connection.execute(&statement, &[]).await?)
+    }
+}
+
+fn dead_lease(row: &Row) -> Result<(SessionId, DeadLease), StoreError> {
+    let dead = DeadLease {
+        lease: Lease {
+            key: LeaseKey {
+                task: TaskId(row.try_get("task_id")?),
+                no: LeaseNo(row.try_get("lease_no")?),
+            },
+            grant: GrantId(row.try_get("grant_id")?),
+            lane: LaneId(row.try_get("lane")?),
+            attempt: row.try_get("attempt")?,
+            max_attempts: row.try_get("max_attempts")?,
+            backoff: Backoff::default(),
+            run_timeout: None,
+            started_us: row.try_get("started_us")?,
+        },
+        worker: row.try_get("worker")?,
+        was_spared: row.try_get::<_, Option<bool>>("was_spared")?.unwrap_or(false),
+        loss: Loss {
+            alone_before: row.try_get("alone")?,
+            in_company_before: row.try_get("in_company")?,
+            ..Loss::default()
+        },
+    };
+    Ok((SessionId(row.try_get("session_id")?), dead))
+}
+
+/// Tells each lease of a session how many others went with it, and how often theirs were lost.
+fn compare_losses(dead: &mut [(SessionId, DeadLease)]) {
+    let mut sessions: BTreeMap<SessionId, Vec<i32>> = BTreeMap::new();
+    for (session, dead) in dead.iter() {
+        sessions.entry(*session).or_default().push(dead.loss.before());
+    }
+    for losses in sessions.values_mut() {
+        losses.sort_unstable_by(|one, other| other.cmp(one));
+    }
+    for (session, dead) in dead {
+        let Some(losses) = sessions.get(session) else {
+            continue;
+        };
+        dead.loss.others = i32::try_from(losses.len() - 1).unwrap_or(i32::MAX);
+        // The highest is its own, or it stands behind that of another.
+        let own = dead.loss.before();
+        let rival = if losses.first() == Some(&own) {
+            losses.get(1)
+        } else {
+            losses.first()
+        };
+        dead.loss.most_of_others = rival.copied().unwrap_or(0);
     }
 }
 

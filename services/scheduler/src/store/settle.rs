@@ -6,24 +6,16 @@ use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use super::{
+    claim::Mark,
     database::{Database, micros, prepared},
     error::StoreError,
     json_text::JsonText,
 };
 use crate::domain::{
-    ids::{GrantId, LeaseKey, LeaseNo, SessionId, TaskId},
+    ids::{GrantKey, LeaseKey, LeaseNo, TaskId},
     outcome::Outcome,
     verdict::{End, Verdict},
 };
-
-/// Names a grant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct GrantKey {
-    /// The session it belongs to.
-    pub session: SessionId,
-    /// Which of its grants.
-    pub grant: GrantId,
-}
 
 /// A verdict that won: the lease ended with this outcome, which is CANCELLED if a cancel came first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +24,8 @@ pub struct Fenced {
     pub key: LeaseKey,
     /// How it ended.
     pub outcome: Outcome,
+    /// Where its task waits now, if it may run again at once.
+    pub place: Option<Mark>,
 }
 
 /// How a lease ended, as it stands in the database.
@@ -69,6 +63,7 @@ struct Others<'a> {
     details: Vec<&'a str>,
     delays: Vec<i64>,
     next_attempts: Vec<i16>,
+    lost_with: Vec<Option<i32>>,
 }
 
 /// Names grants, in the order of their keys.
@@ -99,7 +94,7 @@ impl Database {
                 done => return done.map(|()| successes.all_won()),
             }
         }
-        let mut connection = self.connection().await?;
+        let mut connection = self.other_ends_connection().await?;
         let transaction = connection.transaction().await?;
         if !emptied.sessions.is_empty() {
             let statement = transaction
@@ -129,7 +124,7 @@ impl Database {
         successes: &Successes<'_>,
         emptied: &Emptied,
     ) -> Result<(), StoreError> {
-        let connection = self.hot_connection().await?;
+        let connection = self.settlement_connection().await?;
         let statement = prepared(&connection, include_str!("sql/settle.sql")).await?;
         let [tasks, leases, attempts, starts, workers, results] = successes.parameters();
         let parameters = [
@@ -159,7 +154,7 @@ impl Database {
     /// # Errors
     /// See [`StoreError`].
     pub async fn ended_runs(&self, keys: &[LeaseKey]) -> Result<Vec<EndedRun>, StoreError> {
-        let connection = self.connection().await?;
+        let connection = self.other_ends_connection().await?;
         let statement = prepared(&connection, include_str!("sql/ended_runs.sql")).await?;
         let tasks: Vec<Uuid> = keys.iter().map(|key| key.task.0).collect();
         let leases: Vec<i32> = keys.iter().map(|key| key.no.0).collect();
@@ -207,6 +202,7 @@ impl Successes<'_> {
                 no: LeaseNo(*lease),
             },
             outcome: Outcome::Succeeded,
+            place: None,
         })
         .collect()
     }
@@ -226,7 +222,7 @@ impl Others<'_> {
         Ok(fenced(&transaction.query(&statement, &self.parameters()).await?))
     }
 
-    fn parameters(&self) -> [&(dyn ToSql + Sync); 12] {
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 13] {
         [
             &self.tasks,
             &self.leases,
@@ -240,6 +236,7 @@ impl Others<'_> {
             &self.details,
             &self.delays,
             &self.next_attempts,
+            &self.lost_with,
         ]
     }
 }
@@ -281,6 +278,7 @@ fn columns<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> (Successes<'a
         others.details.push(&error.detail);
         others.delays.push(delay.map_or(0, micros));
         others.next_attempts.push(next_attempt);
+        others.lost_with.push(verdict.lost_with);
     }
     (successes, others)
 }
@@ -298,7 +296,19 @@ fn fenced(rows: &[Row]) -> Vec<Fenced> {
                     no: LeaseNo(row.get(1)),
                 },
                 outcome: Outcome::from_number(row.get(2))?,
+                place: place(row),
             })
         })
         .collect()
+}
+
+/// Where a task waits that ended a run, in the fourth and fifth column of statements that have them.
+fn place(row: &Row) -> Option<Mark> {
+    if row.len() < 5 {
+        return None;
+    }
+    Some(Mark::before(
+        row.get::<_, Option<i16>>(3)?,
+        row.get::<_, Option<i64>>(4)?,
+    ))
 }

@@ -11,7 +11,7 @@ use super::{
     json_text::JsonText,
 };
 use crate::domain::{
-    ids::{GrantId, LaneId, SessionId, TaskId},
+    ids::{GrantId, LaneId, SessionId},
     new_task::{NewTask, Start, TaskOptions},
 };
 
@@ -84,15 +84,6 @@ impl<T> Sparse<T> {
             self.0.push(value);
         }
     }
-}
-
-/// A task that was stored before under an id that a client chose.
-#[derive(Debug, Clone, Copy)]
-pub struct Existing {
-    /// Its id.
-    pub id: TaskId,
-    /// True if its lane and payload are those of the new one.
-    pub same: bool,
 }
 
 /// Columns that most tasks leave empty travel together, as one JSON object or nothing.
@@ -246,7 +237,7 @@ impl Database {
     /// # Errors
     /// [`StoreError::Exists`] if an id is taken; see [`StoreError`] for the rest.
     pub async fn submit(&self, batch: &SubmitBatch<'_>) -> Result<i64, StoreError> {
-        let connection = self.hot_connection().await?;
+        let connection = self.submit_connection().await?;
         let statement = prepared(&connection, include_str!("sql/submit.sql")).await?;
         let columns = batch.columns();
         let row = connection
@@ -270,30 +261,5 @@ impl Database {
             )
             .await?;
         Ok(row.get(0))
-    }
-
-    /// Those of a batch's tasks whose ids are taken.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn submit_existing(&self, batch: &SubmitBatch<'_>) -> Result<Vec<Existing>, StoreError> {
-        let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/submit_existing.sql")).await?;
-        let mut ids = Vec::new();
-        let mut lanes = Vec::new();
-        let mut payloads = Vec::new();
-        for NewRow { task, lane, .. } in &batch.rows {
-            ids.push(task.id.0);
-            lanes.push(lane.0);
-            payloads.push(task.payload.as_str());
-        }
-        let rows = connection.query(&statement, &[&ids, &lanes, &payloads]).await?;
-        Ok(rows
-            .iter()
-            .map(|row| Existing {
-                id: TaskId(row.get(0)),
-                same: row.get(1),
-            })
-            .collect())
     }
 }

@@ -54,12 +54,7 @@ async fn tasks_of_one_submit_and_priority_share_bundles_of_bounded_size() {
 #[tokio::test]
 async fn tasks_of_several_lanes_in_one_submit_stay_in_their_lanes() {
     let world = World::new().await;
-    let other: LaneId = world
-        .db
-        .ensure_lane(&new_task().queue, &task_type("other"))
-        .await
-        .unwrap()
-        .id;
+    let other: LaneId = world.lane_of(&new_task().queue, &task_type("other")).await;
     let tasks = new_tasks(9);
     let mut batch = SubmitBatch::default();
     for (n, task) in tasks.iter().enumerate() {
@@ -109,8 +104,8 @@ async fn tasks_that_fall_due_together_share_bundles_and_retries_among_them_do_no
             &[&tasks[0].id.0],
         )
         .await;
-    let (moved, _) = world.db.promote(1_000).await.unwrap();
-    assert_eq!(moved, tasks.len());
+    let promoted = world.db.promote(1_000).await.unwrap();
+    assert_eq!(promoted.tasks.len(), tasks.len());
     let full = i32::try_from(BUNDLE).unwrap();
     assert_eq!(sizes(&world).await, [1, full, 1]);
     let session = world.session("w").await;
@@ -131,11 +126,12 @@ async fn a_claim_takes_from_no_more_bundles_than_it_may_look_at() {
     let claim = Claim {
         lane: world.lane,
         mark: Mark::START,
+        up_to: i16::MAX,
         slots: vec![session; 10],
         grant: new_grant(),
         bundles: 2,
     };
-    let claimed = world.db.claim(&claim, now_us()).await.unwrap();
+    let claimed = world.db.claim(&claim).await.unwrap();
     assert_eq!((claimed.tasks.len(), claimed.found.bundles), (2, 2));
     assert_eq!(tasks_of(&world.claim(session, 10).await), [tasks[2].id]);
     world.end().await;

@@ -35,6 +35,7 @@ async fn claim_in(open: &Transaction<'_>, world: &World, session: Uuid) {
                 &vec![session],
                 &1_i64,
                 &2_i64,
+                &i16::MAX,
             ],
         )
         .await

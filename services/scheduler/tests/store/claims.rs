@@ -67,9 +67,8 @@ async fn a_claim_takes_no_more_tasks_than_there_are_slots_and_deals_them_in_orde
             .iter()
             .all(|c| c.lease.grant == claimed[0].lease.grant && c.payload == tasks[0].payload)
     );
-    let held = |session| world.db.session_leases(session);
-    assert_eq!(held(one).await.unwrap().len(), 2);
-    assert_eq!(held(two).await.unwrap().len(), 1);
+    assert_eq!(world.leases(one).await.len(), 2);
+    assert_eq!(world.leases(two).await.len(), 1);
     assert_eq!(world.state(tasks[3].id).await, TaskState::Pending);
     world.end().await;
 }
@@ -78,12 +77,7 @@ async fn a_claim_takes_no_more_tasks_than_there_are_slots_and_deals_them_in_orde
 async fn a_claim_takes_nothing_from_another_lane() {
     let world = World::new().await;
     world.ready_task().await;
-    let other = world
-        .db
-        .ensure_lane(&queue("default"), &task_type("other"))
-        .await
-        .unwrap()
-        .id;
+    let other = world.lane_of(&queue("default"), &task_type("other")).await;
     let session = world.session("w").await;
     let claimed = world.claim_with(other, Mark::START, vec![session]).await;
     assert!(claimed.tasks.is_empty());
@@ -194,6 +188,7 @@ async fn a_claim_that_is_rolled_back_leaves_the_task_where_it_was() {
             &vec![session.0],
             &1_i64,
             &2_i64,
+            &i16::MAX,
         ],
     )
     .await

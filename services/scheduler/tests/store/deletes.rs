@@ -75,7 +75,7 @@ async fn a_worker_does_not_run_what_was_deleted() {
     let leases = world.claim(session, 2).await;
     world.settle(succeeded(&leases[0])).await;
     world.db.delete_task(leases[0].key.task).await.unwrap();
-    assert_eq!(world.db.session_leases(session).await.unwrap().len(), 1);
+    assert_eq!(world.leases(session).await.len(), 1);
     let workers = world.db.list_workers(SessionId(Uuid::nil()), 10).await.unwrap();
     assert_eq!(workers[0].running, 1);
     world.end().await;

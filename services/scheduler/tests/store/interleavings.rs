@@ -198,7 +198,7 @@ impl<'a> Subject<'a> {
                 world.claim(self.session, 1).await;
                 let holders = self.lease.iter().map(|(holder, _)| *holder).chain([self.session]);
                 for session in holders {
-                    for lease in world.db.session_leases(session).await.unwrap() {
+                    for lease in world.leases(session).await {
                         world.settle(succeeded(&lease)).await;
                     }
                 }

@@ -149,12 +149,7 @@ async fn leased_tasks_hold_all_that_run() {
 #[tokio::test]
 async fn lanes_narrow_every_source() {
     let world = World::new().await;
-    let other = world
-        .db
-        .ensure_lane(&queue("q2"), &task_type("t2"))
-        .await
-        .unwrap()
-        .id;
+    let other = world.lane_of(&queue("q2"), &task_type("t2")).await;
     let find = async |queue: Option<QueueName>, task_type: Option<TaskType>| {
         let found = world.db.find_lanes(queue.as_ref(), task_type.as_ref()).await;
         let mut lanes = found.unwrap();

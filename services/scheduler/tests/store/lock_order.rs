@@ -1,6 +1,6 @@
 //! Transactions that end runs wait for each other, never in a circle.
 
-use tasklease_scheduler::{domain::state::TaskState, store::GrantKey};
+use tasklease_scheduler::domain::{ids::GrantKey, state::TaskState};
 
 use crate::{
     blocked::until_so_many_wait,

@@ -82,6 +82,45 @@ async fn a_schema_of_the_same_name_that_is_not_ours_is_refused_and_left_alone() 
 }
 
 #[tokio::test]
+async fn a_newer_schema_that_this_binary_can_live_with_is_left_alone() {
+    let test = TestDatabase::create().await;
+    let known = migrate(&config(&test)).await.unwrap();
+    let client = test.connect().await;
+    client
+        .execute(
+            "INSERT INTO tasklease.migration (version, name, checksum, oldest_binary) VALUES ($1, 'future', 'x', $2)",
+            &[&(known + 1), &known],
+        )
+        .await
+        .unwrap();
+    assert_eq!(migrate(&config(&test)).await.unwrap(), known + 1);
+    test.drop().await;
+}
+
+#[tokio::test]
+async fn an_empty_schema_that_somebody_made_is_filled() {
+    let test = TestDatabase::create().await;
+    let client = test.connect().await;
+    client.batch_execute("CREATE SCHEMA tasklease").await.unwrap();
+    migrate(&config(&test)).await.unwrap();
+    test.drop().await;
+}
+
+#[tokio::test]
+async fn a_failed_migration_leaves_nothing_and_no_lock() {
+    let test = TestDatabase::create().await;
+    let client = test.connect().await;
+    client
+        .batch_execute("CREATE SCHEMA tasklease; CREATE TABLE tasklease.task (mine int)")
+        .await
+        .unwrap();
+    migrate(&config(&test)).await.unwrap_err();
+    client.batch_execute("DROP TABLE tasklease.task").await.unwrap();
+    migrate(&config(&test)).await.unwrap();
+    test.drop().await;
+}
+
+#[tokio::test]
 async fn tasks_that_waited_and_ran_before_there_were_bundles_still_do() {
     let test = TestDatabase::create().await;
     let client = test.connect().await;

@@ -13,7 +13,7 @@ async fn a_claim_on_a_fresh_database_walks_its_indexes() {
     client.batch_execute(CLAIM_SETTINGS).await.unwrap();
     client
         .batch_execute(&format!(
-            "PREPARE claim (int, smallint, bigint, uuid, uuid[], bigint, bigint) AS {}",
+            "PREPARE claim (int, smallint, bigint, uuid, uuid[], bigint, bigint, smallint) AS {}",
             include_str!("../../src/store/sql/claim.sql")
         ))
         .await
@@ -21,7 +21,7 @@ async fn a_claim_on_a_fresh_database_walks_its_indexes() {
     let nil = uuid::Uuid::nil();
     let rows = client
         .query(
-            &format!("EXPLAIN EXECUTE claim (1, 0, 0, '{nil}', ARRAY['{nil}']::uuid[], 1, 2)"),
+            &format!("EXPLAIN EXECUTE claim (1, 0, 0, '{nil}', ARRAY['{nil}']::uuid[], 1, 2, 5::smallint)"),
             &[],
         )
         .await

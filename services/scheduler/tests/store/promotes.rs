@@ -8,11 +8,11 @@ use tasklease_scheduler::{
         new_task::{NewTask, Start},
         state::TaskState,
     },
-    store::{Mark, Pulse},
+    store::{Mark, Promoted, Tick},
 };
 use uuid::Uuid;
 
-use crate::world::{World, decide, new_task, queue, tasks_of};
+use crate::world::{LEASE, World, decide, new_task, queue, tasks_of};
 
 #[tokio::test]
 async fn only_due_tasks_move_and_the_first_position_of_their_lane_is_told() {
@@ -26,13 +26,13 @@ async fn only_due_tasks_move_and_the_first_position_of_their_lane_is_told() {
     };
     world.submit(&[low.clone(), high.clone()]).await;
     let far = world.scheduled_task().await;
-    assert_eq!(world.db.promote(10).await.unwrap(), (0, vec![]));
+    assert_eq!(world.db.promote(10).await.unwrap(), Promoted::default());
     world.let_be_due(low.id).await;
     world.let_be_due(high.id).await;
-    let (moved, lanes) = world.db.promote(10).await.unwrap();
-    assert_eq!((moved, lanes.len()), (2, 1));
-    let (lane, mark): (_, Mark) = lanes[0];
-    assert_eq!((lane, mark.rank, mark.first_task), (world.lane, -9, high.id.0));
+    let promoted = world.db.promote(10).await.unwrap();
+    assert_eq!((promoted.tasks.len(), promoted.lanes.len()), (2, 1));
+    let (lane, place) = promoted.lanes[0];
+    assert_eq!((lane, place.rank), (world.lane, -9));
     assert_eq!(world.state(far).await, TaskState::Scheduled);
     let session = world.session("w").await;
     assert_eq!(tasks_of(&world.claim(session, 5).await), [high.id, low.id]);
@@ -50,7 +50,7 @@ async fn a_promotion_moves_no_more_than_it_is_asked_to_earliest_first() {
             &[&first.0],
         )
         .await;
-    assert_eq!(world.db.promote(1).await.unwrap().0, 1);
+    assert_eq!(world.db.promote(1).await.unwrap().tasks, [first]);
     assert_eq!(world.state(first).await, TaskState::Pending);
     assert_eq!(world.state(second).await, TaskState::Scheduled);
     world.end().await;
@@ -72,7 +72,7 @@ async fn replicas_that_promote_together_move_each_task_once() {
     let promoter = || async {
         let mut moved = 0;
         loop {
-            let (now, _) = world.db.promote(9).await.unwrap();
+            let now = world.db.promote(9).await.unwrap().tasks.len();
             if now == 0 {
                 return moved;
             }
@@ -94,12 +94,12 @@ async fn replicas_that_promote_together_move_each_task_once() {
 }
 
 #[tokio::test]
-async fn the_pulse_names_the_first_place_after_the_mark_where_a_task_waits() {
+async fn the_tick_names_the_first_place_after_the_mark_where_a_task_waits() {
     let world = World::new().await;
     let me = ReplicaId(Uuid::new_v4());
     let ready = async |mark| {
         let lanes = [(world.lane, mark)];
-        world.db.pulse(me, "me", &lanes).await.unwrap().ready_lanes
+        world.db.tick(me, "me", LEASE, &lanes).await.unwrap().ready_lanes
     };
     let (first, second) = (world.ready_task().await, world.ready_task().await);
     let found = ready(Mark::START).await;
@@ -129,53 +129,57 @@ async fn the_pulse_names_the_first_place_after_the_mark_where_a_task_waits() {
 }
 
 #[tokio::test]
-async fn the_pulse_tells_what_there_is_to_do_and_nothing_else() {
+async fn the_tick_tells_what_there_is_to_do_and_nothing_else() {
     let world = World::new().await;
     let me = ReplicaId(Uuid::new_v4());
-    let pulse = async || {
+    let tick = async || {
         let lanes = [(world.lane, Mark::START)];
-        world.db.pulse(me, "me", &lanes).await.unwrap()
+        world.db.tick(me, "me", LEASE, &lanes).await.unwrap()
     };
-    assert_eq!(pulse().await, Pulse::default());
+    let quiet = Tick {
+        lanes: 1,
+        ..Tick::default()
+    };
+    assert_eq!(tick().await, quiet);
 
     let task = world.ready_task().await;
-    let ready = pulse().await.ready_lanes;
+    let ready = tick().await.ready_lanes;
     assert_eq!(
         ready.iter().map(|(lane, _)| *lane).collect::<Vec<_>>(),
         [world.lane]
     );
     let session = world.session("w").await;
     world.claim(session, 1).await;
-    assert_eq!(pulse().await, Pulse::default());
+    assert_eq!(tick().await, quiet);
 
     world.cancel(task).await;
-    assert!(pulse().await.cancelling);
+    assert!(tick().await.cancelling);
     world.let_expire(session).await;
-    assert!(pulse().await.expired);
+    assert!(tick().await.expired);
     world.db.expire_sessions(10, decide).await.unwrap();
-    assert_eq!(pulse().await, Pulse::default());
+    assert_eq!(tick().await, quiet);
 
     world.ready_task().await;
     world
         .claim(tasklease_scheduler::domain::ids::SessionId(Uuid::new_v4()), 1)
         .await;
-    assert!(pulse().await.orphaned);
+    assert!(tick().await.orphaned);
     world.db.end_orphans(decide).await.unwrap();
-    assert!(!pulse().await.orphaned);
+    assert!(!tick().await.orphaned);
 
     let scheduled: TaskId = world.scheduled_task().await;
-    let next = pulse().await.next_due.unwrap();
+    let next = tick().await.next_due.unwrap();
     assert!(next > Duration::from_secs(3_000) && next <= Duration::from_secs(3_600));
     world.let_be_due(scheduled).await;
-    assert_eq!(pulse().await.next_due, Some(Duration::ZERO));
+    assert_eq!(tick().await.next_due, Some(Duration::ZERO));
 
     world.db.set_paused(&queue("default"), true).await.unwrap();
-    assert_eq!(pulse().await.paused_lanes, [world.lane]);
-    assert_eq!(pulse().await.other_replicas, 0);
+    assert_eq!(tick().await.paused_lanes, [world.lane]);
+    assert_eq!(tick().await.other_replicas, 0);
     let other = ReplicaId(Uuid::new_v4());
-    world.db.pulse(other, "other", &[]).await.unwrap();
-    assert_eq!(pulse().await.other_replicas, 1);
+    world.db.tick(other, "other", LEASE, &[]).await.unwrap();
+    assert_eq!(tick().await.other_replicas, 1);
     world.db.replica_leaves(other).await.unwrap();
-    assert_eq!(pulse().await.other_replicas, 0);
+    assert_eq!(tick().await.other_replicas, 0);
     world.end().await;
 }

@@ -22,7 +22,7 @@ async fn a_heartbeat_keeps_a_session_that_was_about_to_expire() {
     world.let_expire(session).await;
     let gone = SessionId(Uuid::new_v4());
     assert_eq!(
-        world.db.heartbeat(&[session, gone], LEASE).await.unwrap(),
+        world.heartbeat(&[session, gone]).await,
         [session],
         "a session that is over is not brought back"
     );
@@ -41,7 +41,7 @@ async fn an_expiry_that_waits_for_nobody_leaves_a_session_whose_heartbeat_is_und
     let open = other.transaction().await.unwrap();
     open.query(
         include_str!("../../src/store/sql/heartbeat.sql"),
-        &[&vec![session.0], &3_600_000_000_i64],
+        &[&vec![session.0], &vec![0_i64], &3_600_000_000_i64],
     )
     .await
     .unwrap();
@@ -80,7 +80,7 @@ async fn tasks_of_a_dead_worker_are_ready_at_once_and_counted() {
     assert_eq!((read.state, read.attempt), (TaskState::Pending, 1));
     assert_eq!(read.error.unwrap().kind, "WORKER_LOST");
     assert_eq!(read.worker.as_deref(), Some("w"));
-    assert!(world.db.heartbeat(&[session], LEASE).await.unwrap().is_empty());
+    assert!(world.heartbeat(&[session]).await.is_empty());
     assert_eq!(
         world.settle(succeeded(&lease)).await,
         [],
@@ -182,10 +182,7 @@ async fn a_goodbye_hands_tasks_back_without_costing_an_attempt() {
         .unwrap();
     assert!(matches!(ended.verdicts[0].end, End::Again { .. }));
     assert_eq!(world.state(lease.key.task).await, TaskState::Pending);
-    assert_eq!(
-        world.db.heartbeat(&[session, bystander], LEASE).await.unwrap(),
-        [bystander]
-    );
+    assert_eq!(world.heartbeat(&[session, bystander]).await, [bystander]);
     let again = world.claim(bystander, 1).await.remove(0);
     assert_eq!((again.attempt, again.key.no.0), (1, 2));
     let nobody = world
@@ -207,7 +204,7 @@ async fn a_session_goes_on_for_the_same_process_only_and_with_its_leases() {
     assert!(!resume(SessionId(Uuid::new_v4()), "w-1").await.unwrap());
     let workers = world.db.list_workers(SessionId(Uuid::nil()), 10).await.unwrap();
     assert_eq!(workers[0].scheduler, "elsewhere");
-    let leases = world.db.session_leases(session).await.unwrap();
+    let leases = world.leases(session).await;
     assert_eq!(tasks_of(&leases), [lease.key.task]);
     let loaded = &leases[0];
     assert_eq!(
@@ -307,6 +304,6 @@ async fn a_claim_of_many_sessions_gives_each_its_own_grant() {
     world.claim_with(world.lane, Mark::START, vec![one, two]).await;
     world.let_expire(one).await;
     world.db.expire_sessions(10, decide).await.unwrap();
-    assert_eq!(world.db.session_leases(two).await.unwrap().len(), 1);
+    assert_eq!(world.leases(two).await.len(), 1);
     world.end().await;
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use tasklease_scheduler::{
     domain::{
         backoff::Backoff,
+        ids::GrantKey,
         lease::Lease,
         outcome::Outcome,
         state::TaskState,
         verdict::{self, Verdict},
     },
-    store::{CancelStep, Fenced, GrantKey},
+    store::{CancelStep, Fenced},
 };
 
 use crate::world::{World, cancelled, failed, failed_for_good, key, new_task, released, succeeded, tasks_of};
@@ -24,7 +25,8 @@ async fn a_second_outcome_of_a_lease_loses_whatever_it_says() {
             world.settle(succeeded(&lease)).await,
             [Fenced {
                 key: lease.key,
-                outcome: Outcome::Succeeded
+                outcome: Outcome::Succeeded,
+                place: None,
             }]
         );
         let before = world.read(lease.key.task).await;
@@ -76,7 +78,8 @@ async fn a_success_after_a_cancel_request_ends_cancelled() {
             won,
             [Fenced {
                 key: lease.key,
-                outcome: Outcome::Cancelled
+                outcome: Outcome::Cancelled,
+                place: None,
             }]
         );
         let task = world.read(lease.key.task).await;
@@ -177,7 +180,7 @@ async fn one_settlement_mixes_outcomes_and_removes_the_grants_it_empties() {
     for (lease, state) in leases.iter().zip(states) {
         assert_eq!(world.state(lease.key.task).await, state);
     }
-    let left = world.db.session_leases(session).await.unwrap();
+    let left = world.leases(session).await;
     assert_eq!(tasks_of(&left), [kept.key.task]);
     assert_eq!(world.count("SELECT count(*) FROM tasklease.lease", &[]).await, 1);
     world.end().await;

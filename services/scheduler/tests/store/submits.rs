@@ -139,20 +139,16 @@ async fn every_option_is_read_back_as_it_was_stored() {
 }
 
 #[tokio::test]
-async fn ids_that_are_taken_are_named_with_whether_the_task_is_the_same() {
+async fn ids_that_are_taken_are_named_with_what_they_name() {
     let world = World::new().await;
     let (same, other) = (new_task(), new_task());
     world.submit(&[same.clone(), other.clone()]).await;
-    let other = NewTask {
-        payload: "{}".into(),
-        ..other
-    };
-    let tasks = [same.clone(), other.clone(), new_task()];
-    let batch = world.batch(&tasks);
-    let mut existing = world.db.submit_existing(&batch).await.unwrap();
+    let ids = [same.id, other.id, new_task().id];
+    let mut existing = world.db.existing_tasks(&ids).await.unwrap();
     existing.sort_by_key(|existing| existing.id);
-    let found: Vec<_> = existing.iter().map(|e| (e.id, e.same)).collect();
-    assert_eq!(found, [(same.id, true), (other.id, false)]);
+    let found: Vec<_> = existing.into_iter().map(|e| (e.id, e.lane, e.payload)).collect();
+    let stored = |task: &NewTask| (task.id, world.lane, task.payload.clone());
+    assert_eq!(found, [stored(&same), stored(&other)]);
     world.end().await;
 }
 
@@ -176,7 +172,7 @@ async fn tasks_of_one_batch_can_be_leased_wait_in_line_or_wait_for_their_time() 
     assert_eq!(world.state(tasks[0].id).await, TaskState::Pending);
     assert_eq!(world.state(later.id).await, TaskState::Scheduled);
     for (session, expected) in [(one, vec![1, 3]), (two, vec![2])] {
-        let leases = world.db.session_leases(session).await.unwrap();
+        let leases = world.leases(session).await;
         let keys: Vec<_> = leases.iter().map(|lease| lease.key).collect();
         let expected: Vec<_> = expected.into_iter().map(|n| key(tasks[n].id, 1)).collect();
         assert_eq!(keys, expected);

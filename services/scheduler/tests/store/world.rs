@@ -14,7 +14,7 @@ use tasklease_scheduler::{
         session::WorkerProfile,
         state::TaskState,
         task::TaskRecord,
-        verdict::{self, TimedOut, Verdict},
+        verdict::{self, LossLimit, TimedOut, Verdict},
     },
     store::{
         CancelStep, Claim, Claimed, Database, DatabaseConfig, Detail, Fenced, Mark, SubmitBatch, migrate,
@@ -49,6 +49,7 @@ impl World {
             .ensure_lane(&queue("default"), &task_type("t"))
             .await
             .unwrap()
+            .expect("there is room for a lane")
             .id;
         Self { db, raw, lane, test }
     }
@@ -131,11 +132,30 @@ impl World {
         let claim = Claim {
             lane,
             mark,
+            up_to: i16::MAX,
             bundles: slots.len() + 1,
             slots,
             grant: new_grant(),
         };
-        self.db.claim(&claim, now_us()).await.unwrap()
+        self.db.claim(&claim).await.unwrap()
+    }
+
+    /// The leases of a session that go on.
+    pub(crate) async fn leases(&self, session: SessionId) -> Vec<Lease> {
+        let leases = self.db.session_leases(&[session]).await.unwrap();
+        leases.into_iter().map(|(_, known)| known.lease).collect()
+    }
+
+    /// Stores heartbeats that have just come; returns the sessions that go on.
+    pub(crate) async fn heartbeat(&self, sessions: &[SessionId]) -> Vec<SessionId> {
+        let sessions: Vec<_> = sessions.iter().map(|id| (*id, Duration::ZERO)).collect();
+        self.db.heartbeat(&sessions, LEASE).await.unwrap()
+    }
+
+    /// A lane of a queue and a task type.
+    pub(crate) async fn lane_of(&self, queue: &QueueName, task_type: &TaskType) -> LaneId {
+        let lane = self.db.ensure_lane(queue, task_type).await.unwrap();
+        lane.expect("there is room for a lane").id
     }
 
     pub(crate) async fn settle(&self, verdict: Verdict) -> Vec<Fenced> {
@@ -204,8 +224,7 @@ impl World {
 pub(crate) fn config(test: &TestDatabase) -> DatabaseConfig {
     DatabaseConfig {
         url: test.url(),
-        connections: 6,
-        hot_connections: 3,
+        read_connections: 6,
         claim_connections: 3,
         statement_timeout: Duration::from_secs(30),
     }
@@ -328,7 +347,8 @@ pub(crate) fn tasks_of(leases: &[Lease]) -> Vec<TaskId> {
 /// What the background loops decide about leases of dead sessions.
 pub(crate) fn decide(dead: &tasklease_scheduler::store::DeadLease) -> Verdict {
     match &dead.worker {
-        Some(worker) => verdict::lost(&dead.lease, worker.as_str(), dead.losses),
+        Some(worker) if dead.was_spared => verdict::given_up(&dead.lease, worker.as_str()),
+        Some(worker) => verdict::lost(&dead.lease, worker.as_str(), &dead.loss, LossLimit(Some(3)), 1.0),
         None => verdict::not_accepted(&dead.lease, ""),
     }
 }

@@ -54,7 +54,10 @@ impl Actor {
                 let Some(session_id) = self.session.as_ref().map(|session| session.id.clone()) else {
                     return;
                 };
-                let open = report_progress_request::Message::Open(ReportOpen { session_id });
+                let open = report_progress_request::Message::Open(ReportOpen {
+                    session_id,
+                    held: None,
+                });
                 let sequence = self.next_sequence();
                 if let Some(stream) = self.report.connected(picked) {
                     stream.send(ReportProgressRequest {

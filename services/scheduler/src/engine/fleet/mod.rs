@@ -1,10 +1,9 @@
-//! The sessions whose streams end at this replica: their credit, and the leases they report on.
+//! The sessions connected to this replica: their streams, and the leases they report on.
 //!
 //! Everything here is memory, and may be forgotten: leases are rows, and a session whose streams move to another
-//! replica is loaded there again. One lock guards it all; no call holds it across an await.
+//! replica is loaded there again. What to claim for whom is decided by [`super::dispatch`], which this owns. One lock
+//! guards it all; no call holds it across an await.
 
-mod direct;
-mod lane;
 mod session;
 
 use std::{
@@ -19,28 +18,22 @@ use tokio::{
     time::Instant,
 };
 
-pub use self::{
-    direct::DirectReservation,
-    lane::Reservation,
-    session::{Ended, Inherited, Judged, Overdue},
-};
-use self::{
-    lane::{Lane, Share},
-    session::{Attachment, Session},
-};
+use self::session::{Attachment, Session};
+pub use self::session::{Overdue, Settling};
+pub use super::dispatch::{DirectReservation, Generation, Reservation};
+use super::dispatch::{Dispatch, Share};
 use crate::{
     domain::{
-        ids::{GrantId, LaneId, LeaseKey, SessionId},
-        lease::Lease,
-        limits,
+        ids::{GrantId, GrantKey, LaneId, LeaseKey, SessionId},
+        name::{QueueName, TaskType},
     },
-    store::{Claimed, ClaimedTask, GrantKey, Mark, OpenCancel},
+    store::{Claimed, ClaimedTask, KnownLease, Mark, OpenCancel},
 };
 
-/// What the fleet pushes onto a worker's ClaimTask stream.
+/// What is pushed onto a worker's ClaimTask stream.
 pub type ClaimPush = Vec<ClaimedTask>;
 
-/// What the fleet pushes onto a worker's ReportProgress stream.
+/// What is pushed onto a worker's ReportProgress stream.
 #[derive(Debug)]
 pub enum ReportPush {
     /// Leases whose code must stop.
@@ -51,13 +44,24 @@ pub enum ReportPush {
     Ended(&'static str),
 }
 
-/// Distinguishes the streams that a session has one after the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Generation(u64);
-
 /// A point in the order in which lanes are paused and resumed here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pauses(u64);
+
+/// The queues and task types that a session takes tasks of.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Serves {
+    /// Names of queues.
+    pub queues: HashSet<QueueName>,
+    /// Task types.
+    pub task_types: HashSet<TaskType>,
+}
+
+impl Serves {
+    pub(in crate::engine) fn includes(&self, queue: &QueueName, task_type: &TaskType) -> bool {
+        self.queues.contains(queue) && self.task_types.contains(task_type)
+    }
+}
 
 /// Pushes that may wait for a slow ReportProgress stream; those that do not fit are made again later.
 const REPORT_PUSHES: usize = 256;
@@ -69,17 +73,13 @@ pub struct Fleet {
     wake: Notify,
 }
 
-type Sessions = HashMap<SessionId, Session>;
-
 #[derive(Default)]
 struct State {
-    sessions: Sessions,
-    lanes: HashMap<LaneId, Lane>,
-    paused: HashSet<LaneId>,
+    sessions: HashMap<SessionId, Session>,
+    dispatch: Dispatch,
     pauses: u64,
-    suspects: HashSet<SessionId>,
+    to_reconcile: HashSet<SessionId>,
     generations: u64,
-    last_grant: i64,
 }
 
 impl Fleet {
@@ -94,66 +94,58 @@ impl Fleet {
 
     /// Attaches a ClaimTask stream, in place of the one before; its credit starts at zero.
     ///
-    /// `leases` are those that the database knows; what of them the worker does not `hold` was lost on its way.
+    /// `leases` are those that the database knows. What of them the worker does not hold was lost on its way, or the
+    /// worker forgot it: it is taken back unless the worker reports on it in time.
     pub(super) fn attach_claim(
         &self,
         id: SessionId,
         worker: &str,
+        serves: Serves,
         lanes: Vec<LaneId>,
-        leases: Vec<Lease>,
+        leases: Vec<KnownLease>,
         held: &HashSet<LeaseKey>,
     ) -> (Generation, mpsc::UnboundedReceiver<ClaimPush>) {
         let mut state = self.state();
         let generation = state.next_generation();
-        // It may come back with other task types or queues than before.
-        if let Some(session) = state.sessions.get_mut(&id) {
-            let before = std::mem::take(&mut session.lanes);
-            state.leave(id, &before);
-        }
-        for lane in &lanes {
-            state.lanes.entry(*lane).or_default().join(id);
-        }
+        state.dispatch.join(id, generation, lanes);
         let session = state.sessions.entry(id).or_insert_with(|| Session::new(worker));
         // Open credit is bounded, and so is what can wait here.
         let (sender, receiver) = mpsc::unbounded_channel();
         session.claim = Some(Attachment { generation, sender });
-        session.credit = 0;
-        session.lanes = lanes;
-        session.judge_here(held, Instant::now());
-        for lease in leases {
-            let inherited = if held.contains(&lease.key) {
-                Inherited::Held
-            } else {
-                Inherited::NotHeld
-            };
-            session.inherit(lease, inherited, Instant::now());
-        }
+        session.serves = serves;
+        session.compare(leases, Some(held), Instant::now());
         (generation, receiver)
     }
 
-    /// Attaches a ReportProgress stream, in place of the one before. `leases` are those that the database knows.
+    /// Attaches a ReportProgress stream, in place of the one before. `leases` are those that the database knows, `held`
+    /// those that the worker holds, if it said so.
     pub(super) fn attach_report(
         &self,
         id: SessionId,
         worker: &str,
-        leases: Vec<Lease>,
+        leases: Vec<KnownLease>,
+        held: Option<&HashSet<LeaseKey>>,
     ) -> (Generation, mpsc::Receiver<ReportPush>) {
         let mut state = self.state();
         let generation = state.next_generation();
         let session = state.sessions.entry(id).or_insert_with(|| Session::new(worker));
         let (sender, receiver) = mpsc::channel(REPORT_PUSHES);
         session.report = Some(Attachment { generation, sender });
-        session.learn(leases, Instant::now());
+        session.compare(leases, held, Instant::now());
         (generation, receiver)
     }
 
     /// Detaches a stream unless a newer one took its place. A session without streams is forgotten here.
     pub(super) fn detach(&self, id: SessionId, generation: Generation) {
         let mut state = self.state();
+        let state = &mut *state;
         let Some(session) = state.sessions.get_mut(&id) else {
             return;
         };
-        session.detach(generation);
+        if session.detach_claim(generation) {
+            state.dispatch.leave(id);
+        }
+        session.detach_report(generation);
         if session.claim.is_none() && session.report.is_none() {
             state.forget(id);
         }
@@ -169,46 +161,46 @@ impl Fleet {
 
     /// Adds credit to the stream that gave it.
     pub(super) fn add_credit(&self, id: SessionId, generation: Generation, tasks: u32) {
-        let mut state = self.state();
-        let state = &mut *state;
-        let Some(session) = state.sessions.get_mut(&id).filter(|s| s.claims_with(generation)) else {
-            return;
-        };
-        session.credit = session.credit.saturating_add(tasks).min(limits::CREDIT);
-        if session
-            .lanes
-            .iter()
-            .any(|lane| state.lanes.get(lane).is_some_and(Lane::wants_claim))
-        {
-            self.wake.notify_one();
-        }
+        self.state().dispatch.add_credit(id, generation, tasks);
+        self.wake.notify_one();
     }
 
-    /// Says that tasks may wait in lanes, from these positions on.
-    pub(super) fn wake_lanes(&self, lanes: impl IntoIterator<Item = (LaneId, Mark)>) {
+    /// A lane became known: sessions that serve its queue and type take from it.
+    pub(super) fn add_lane(&self, lane: LaneId, queue: &QueueName, task_type: &TaskType) {
         let mut state = self.state();
-        let mut any = false;
-        for (id, mark) in lanes {
-            if let Some(lane) = state.lanes.get_mut(&id) {
-                lane.ring(mark);
-                any = true;
+        let State {
+            sessions, dispatch, ..
+        } = &mut *state;
+        for (id, session) in sessions.iter() {
+            if session.claim.is_some() && session.serves.includes(queue, task_type) {
+                dispatch.serves_also(*id, lane);
             }
         }
-        if any {
-            self.wake.notify_one();
-        }
+        self.wake.notify_one();
     }
 
-    /// Says that another replica made tasks ready, somewhere.
-    pub(super) fn wake_drained_lanes(&self) {
+    /// A session serves a lane, too.
+    pub(super) fn serve_also(&self, session: SessionId, lane: LaneId) {
+        self.state().dispatch.serves_also(session, lane);
+        self.wake.notify_one();
+    }
+
+    /// Says that tasks may wait in lanes, from these places on. Returns the lanes that nobody here serves.
+    pub(super) fn wake_lanes(&self, lanes: impl IntoIterator<Item = (LaneId, Mark)>) -> Vec<LaneId> {
         let mut state = self.state();
-        for lane in state.lanes.values_mut() {
-            if lane.is_waiting() {
-                lane.doubt();
-            } else {
-                lane.ring(Mark::START);
+        let mut others = Vec::new();
+        for (id, place) in lanes {
+            if !state.dispatch.wake(id, place) {
+                others.push(id);
             }
         }
+        self.wake.notify_one();
+        others
+    }
+
+    /// Says that tasks may have come anywhere, for instance while nobody listened to other replicas.
+    pub(super) fn doubt_lanes(&self) {
+        self.state().dispatch.doubt_all();
         self.wake.notify_one();
     }
 
@@ -216,7 +208,9 @@ impl Fleet {
     pub(super) fn pause(&self, lanes: &[LaneId]) {
         let mut state = self.state();
         state.pauses += 1;
-        state.paused.extend(lanes);
+        for lane in lanes {
+            state.dispatch.pause(*lane);
+        }
     }
 
     /// Claims from lanes again.
@@ -224,7 +218,7 @@ impl Fleet {
         let mut state = self.state();
         state.pauses += 1;
         for lane in lanes {
-            state.paused.remove(lane);
+            state.dispatch.resume(*lane);
         }
         self.wake.notify_one();
     }
@@ -239,43 +233,47 @@ impl Fleet {
     pub(super) fn set_paused(&self, lanes: Vec<LaneId>, asked_at: Pauses) {
         let mut state = self.state();
         if state.pauses == asked_at.0 {
-            state.paused = lanes.into_iter().collect();
+            state.dispatch.set_paused(lanes);
             self.wake.notify_one();
         }
     }
 
-    /// Lanes from which somebody here would take a task now, and where their claims begin.
-    pub(super) fn lanes_with_room(&self) -> Vec<(LaneId, Mark)> {
-        let state = self.state();
-        state
-            .lanes
-            .iter()
-            .filter(|(id, lane)| !state.paused.contains(id) && state.has_room(lane))
-            .map(|(id, lane)| (*id, lane.mark()))
-            .collect()
+    /// The lanes that sessions here serve, busy or not, and where their claims begin.
+    pub(super) fn served_lanes(&self) -> Vec<(LaneId, Mark)> {
+        self.state().dispatch.served_lanes().collect()
     }
 
     /// True if somebody here would take a task of a lane now.
     pub(super) fn has_room(&self, lane: LaneId) -> bool {
-        let state = self.state();
-        state.lanes.get(&lane).is_some_and(|lane| state.has_room(lane))
+        self.state().dispatch.has_room(lane)
     }
 
-    /// Reserves credit for the next claims, at most `most` slots each; lanes with a claim under way are left out.
-    pub(super) fn reserve(&self, most: usize) -> Vec<Reservation> {
+    /// Lanes to look into now, and from where.
+    pub(super) fn begin_looks(&self) -> Vec<(LaneId, Mark)> {
+        self.state().dispatch.begin_looks()
+    }
+
+    /// Ends looks: where the first task of each lane waits, if one does.
+    pub(super) fn looked(&self, found: impl IntoIterator<Item = (LaneId, Option<Mark>)>) {
         let mut state = self.state();
-        let State {
-            sessions,
-            lanes,
-            paused,
-            last_grant,
-            ..
-        } = &mut *state;
-        lanes
-            .iter_mut()
-            .filter(|(id, lane)| lane.wants_claim() && !paused.contains(id))
-            .filter_map(|(id, lane)| lane.reserve(*id, next_grant(last_grant), sessions, most))
-            .collect()
+        for (lane, first) in found {
+            state.dispatch.looked(lane, first);
+        }
+        self.wake.notify_one();
+    }
+
+    /// Ends looks that were not answered.
+    pub(super) fn looks_failed(&self, lanes: impl IntoIterator<Item = LaneId>) {
+        let mut state = self.state();
+        for lane in lanes {
+            state.dispatch.look_failed(lane);
+        }
+        self.wake.notify_one();
+    }
+
+    /// The claims to make now, at most `most` tasks each; their credit is set aside.
+    pub(super) fn plan(&self, most: usize) -> Vec<Reservation> {
+        self.state().dispatch.plan(most, SystemTime::now())
     }
 
     /// Hands claimed tasks to their sessions and gives unused credit back. Returns the tasks whose session left, or
@@ -284,48 +282,77 @@ impl Fleet {
         let mut state = self.state();
         let tasks = claimed.tasks.len();
         let mut by_session = by_session(claimed.tasks);
-        let mut homeless = Vec::new();
-        for share in &reservation.shares {
-            let dealt = by_session.remove(&share.session).unwrap_or_default();
-            match state.claiming(share) {
-                Some(session) => {
-                    let unused = share
-                        .slots
-                        .saturating_sub(u32::try_from(dealt.len()).unwrap_or(u32::MAX));
-                    session.credit += unused;
-                    homeless.extend(session.hand_out(dealt, Instant::now()));
-                }
-                None => homeless.extend(dealt),
-            }
-        }
-        if let Some(lane) = state.lanes.get_mut(&reservation.claim.lane) {
-            lane.claimed(reservation, tasks, &claimed.found);
-            if lane.wants_claim() {
-                self.wake.notify_one();
-            }
-        }
-        homeless
+        let counts: HashMap<SessionId, u32> = by_session
+            .iter()
+            .map(|(session, tasks)| (*session, u32::try_from(tasks.len()).unwrap_or(u32::MAX)))
+            .collect();
+        state
+            .dispatch
+            .claimed(reservation, tasks, &claimed.found, |session| {
+                counts.get(&session).copied().unwrap_or(0)
+            });
+        let undelivered = state.hand_out(reservation.shares(), &mut by_session);
+        self.wake.notify_one();
+        undelivered
     }
 
-    /// Ends a claim that failed: gives its credit back, and lets the lane be tried again. The claim may have been
-    /// committed although its answer was lost: nobody was told of those leases.
+    /// Ends a claim that failed: gives its credit back. The claim may have been committed although its answer was lost:
+    /// nobody was told of those leases.
     pub(super) fn claim_failed(&self, reservation: &Reservation) {
-        self.deal(reservation, Claimed::default());
         let mut state = self.state();
-        if let Some(lane) = state.lanes.get_mut(&reservation.claim.lane) {
-            lane.ring(Mark::START);
-        }
-        state.suspect(&reservation.shares);
+        state.dispatch.claim_failed(reservation);
+        state.reconcile(reservation.shares());
+        self.wake.notify_one();
     }
 
-    /// Asks for a look, with the next pulse, at what leases the database knows of a session.
-    pub(super) fn check_leases_later(&self, session: SessionId) {
-        self.state().suspects.insert(session);
+    /// Reserves credit for new tasks that could start at once; `lanes` has `None` for tasks that could not.
+    pub(super) fn reserve_direct(&self, lanes: &[Option<LaneId>]) -> Option<(GrantId, DirectReservation)> {
+        let mut state = self.state();
+        let reservation = state.dispatch.reserve_direct(lanes)?;
+        Some((state.dispatch.next_grant(SystemTime::now()), reservation))
     }
 
-    /// The sessions that [`Fleet::check_leases_later`] asked for.
-    pub(super) fn take_suspects(&self) -> HashSet<SessionId> {
-        std::mem::take(&mut self.state().suspects)
+    /// Hands tasks that were stored to their sessions. Returns those whose session left, or attached another stream,
+    /// meanwhile.
+    pub(super) fn deal_direct(
+        &self,
+        reservation: &DirectReservation,
+        tasks: Vec<ClaimedTask>,
+    ) -> Vec<ClaimedTask> {
+        self.state()
+            .hand_out(reservation.shares(), &mut by_session(tasks))
+    }
+
+    /// Gives credit back: nothing was stored.
+    pub(super) fn release_direct(&self, reservation: &DirectReservation) {
+        self.state().dispatch.release_direct(reservation);
+        // Tasks may have been waiting for this very credit.
+        self.wake.notify_one();
+    }
+
+    /// Gives credit back although the tasks may have been stored and leased: nobody was told of those leases.
+    pub(super) fn direct_failed(&self, reservation: &DirectReservation) {
+        self.release_direct(reservation);
+        self.state().reconcile(reservation.shares());
+    }
+
+    /// Asks for a look, with the next tick, at what leases the database knows of a session.
+    pub(super) fn reconcile_later(&self, session: SessionId) {
+        self.state().to_reconcile.insert(session);
+    }
+
+    /// Sessions whose leases may not all be known here: those that [`Fleet::reconcile_later`] named, and those that
+    /// claim through another replica but report here.
+    pub(super) fn take_sessions_to_reconcile(&self) -> Vec<SessionId> {
+        let mut state = self.state();
+        let mut sessions = std::mem::take(&mut state.to_reconcile);
+        sessions.retain(|id| state.sessions.contains_key(id));
+        let elsewhere = state
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.report.is_some() && session.claim.is_none());
+        sessions.extend(elsewhere.map(|(id, _)| *id));
+        sessions.into_iter().collect()
     }
 
     /// For each lease, whether the session holds it, as far as this replica knows.
@@ -337,9 +364,13 @@ impl Fleet {
     }
 
     /// Adds leases that the database knows but this replica did not.
-    pub(super) fn learn(&self, id: SessionId, leases: Vec<Lease>) {
-        if let Some(session) = self.state().sessions.get_mut(&id) {
-            session.learn(leases, Instant::now());
+    pub(super) fn learn(&self, leases: impl IntoIterator<Item = (SessionId, KnownLease)>) {
+        let mut state = self.state();
+        let now = Instant::now();
+        for (id, lease) in leases {
+            if let Some(session) = state.sessions.get_mut(&id) {
+                session.learn(lease, now);
+            }
         }
     }
 
@@ -352,18 +383,57 @@ impl Fleet {
         }
     }
 
-    /// Takes leases that end out of a session; `None` for those that it does not hold.
-    pub(super) fn end_leases(
+    /// Begins to end leases: the database decides how, and [`Fleet::settled`] hears of it. `None` for those that the
+    /// session does not hold.
+    pub(super) fn begin_to_settle(
         &self,
         id: SessionId,
         keys: impl Iterator<Item = LeaseKey>,
-    ) -> Vec<Option<Ended>> {
+    ) -> Vec<Option<Settling>> {
         let mut state = self.state();
         let mut session = state.sessions.get_mut(&id);
-        keys.map(|key| session.as_mut()?.end_lease(id, key)).collect()
+        keys.map(|key| session.as_mut()?.begin_to_settle(key)).collect()
     }
 
-    /// Leases that were not accepted in time, or ran out of time and of grace; they are taken out of their sessions.
+    /// The grants of which these are all the leases that go on, as far as this replica knows, which may know of more
+    /// than the database but never of fewer.
+    pub(super) fn grants_that_end_with(
+        &self,
+        leases: &HashMap<SessionId, Vec<(GrantId, LeaseKey)>>,
+    ) -> Vec<GrantKey> {
+        let state = self.state();
+        let ends = leases.iter().filter_map(|(id, leases)| {
+            let grants = state.sessions.get(id)?.grants_that_end_with(leases);
+            Some(grants.into_iter().map(|grant| GrantKey { session: *id, grant }))
+        });
+        ends.flatten().collect()
+    }
+
+    /// The database has the ends of these leases.
+    pub(super) fn settled(&self, leases: &HashMap<SessionId, Vec<(GrantId, LeaseKey)>>) {
+        let mut state = self.state();
+        for (id, leases) in leases {
+            if let Some(session) = state.sessions.get_mut(id) {
+                for (_, key) in leases {
+                    session.remove(*key);
+                }
+            }
+        }
+    }
+
+    /// The database has no word of these leases; they go on.
+    pub(super) fn not_settled(&self, leases: &HashMap<SessionId, Vec<(GrantId, LeaseKey)>>) {
+        let mut state = self.state();
+        for (id, leases) in leases {
+            if let Some(session) = state.sessions.get_mut(id) {
+                for (_, key) in leases {
+                    session.goes_on(*key);
+                }
+            }
+        }
+    }
+
+    /// Leases that were not accepted in time, or ran out of time and of grace; they begin to settle.
     pub(super) fn take_overdue(
         &self,
         now: Instant,
@@ -376,7 +446,7 @@ impl Fleet {
             .iter_mut()
             .flat_map(|(id, session)| {
                 session
-                    .take_overdue(*id, now, accept, grace)
+                    .take_overdue(now, accept, grace)
                     .into_iter()
                     .map(|overdue| (*id, overdue))
             })
@@ -397,23 +467,20 @@ impl Fleet {
         }
     }
 
-    /// Takes leases that were revoked out of the sessions that hold them and tells the workers; returns the grants
-    /// that this empties.
-    pub(super) fn revoke(&self, keys: &[LeaseKey]) -> Vec<GrantKey> {
+    /// Takes leases that were revoked out of the sessions that hold them and tells the workers. Grants that this
+    /// empties are left to the sweep.
+    pub(super) fn revoke(&self, keys: &[LeaseKey]) {
         let mut state = self.state();
-        let mut emptied = Vec::new();
-        for (id, session) in &mut state.sessions {
+        for session in state.sessions.values_mut() {
             let mine: Vec<LeaseKey> = keys.iter().copied().filter(|key| session.holds(*key)).collect();
             if mine.is_empty() {
                 continue;
             }
-            emptied.extend(
-                mine.iter()
-                    .filter_map(|key| session.end_lease(*id, *key)?.emptied),
-            );
+            for key in &mine {
+                session.remove(*key);
+            }
             session.push(ReportPush::Stale(mine));
         }
-        emptied
     }
 }
 
@@ -425,29 +492,31 @@ fn by_session(tasks: Vec<ClaimedTask>) -> HashMap<SessionId, Vec<ClaimedTask>> {
     by_session
 }
 
-/// Ids of grants are microseconds since 1970, made strictly increasing, so that a session that comes from another
-/// replica does not meet the ids that were used there.
-fn next_grant(last: &mut i64) -> GrantId {
-    let now = tasklease_proto::convert::micros_from_system(SystemTime::now());
-    *last = now.max(*last + 1);
-    GrantId(*last)
-}
-
 impl State {
-    fn has_room(&self, lane: &Lane) -> bool {
-        lane.members()
-            .any(|member| self.sessions.get(member).is_some_and(|s| s.credit > 0))
+    /// Hands tasks to their sessions; returns those of sessions whose stream is not the one whose credit was set aside.
+    fn hand_out(
+        &mut self,
+        shares: &[Share],
+        by_session: &mut HashMap<SessionId, Vec<ClaimedTask>>,
+    ) -> Vec<ClaimedTask> {
+        let mut undelivered = Vec::new();
+        for share in shares {
+            // A session with shares in several lanes gets everything with the first.
+            let Some(dealt) = by_session.remove(&share.session) else {
+                continue;
+            };
+            match self.sessions.get_mut(&share.session) {
+                Some(session) if session.claims_with(share.generation) => {
+                    undelivered.extend(session.hand_out(dealt, Instant::now()));
+                }
+                _ => undelivered.extend(dealt),
+            }
+        }
+        undelivered
     }
 
-    fn suspect(&mut self, shares: &[Share]) {
-        self.suspects.extend(shares.iter().map(|share| share.session));
-    }
-
-    /// The session of a share, if its stream is still the one whose credit was set aside.
-    fn claiming(&mut self, share: &Share) -> Option<&mut Session> {
-        self.sessions
-            .get_mut(&share.session)
-            .filter(|session| session.claims_with(share.generation))
+    fn reconcile(&mut self, shares: &[Share]) {
+        self.to_reconcile.extend(shares.iter().map(|share| share.session));
     }
 
     fn next_generation(&mut self) -> Generation {
@@ -456,20 +525,8 @@ impl State {
     }
 
     fn forget(&mut self, id: SessionId) -> Option<Session> {
-        let session = self.sessions.remove(&id)?;
-        self.leave(id, &session.lanes);
-        Some(session)
-    }
-
-    fn leave(&mut self, id: SessionId, lanes: &[LaneId]) {
-        for lane in lanes {
-            if let Some(entry) = self.lanes.get_mut(lane) {
-                entry.leave(id);
-                if entry.is_unused() {
-                    self.lanes.remove(lane);
-                }
-            }
-        }
+        self.dispatch.leave(id);
+        self.sessions.remove(&id)
     }
 }
 

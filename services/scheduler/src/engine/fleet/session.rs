@@ -6,14 +6,14 @@ use foldhash::{HashMap, fast::RandomState};
 use indexmap::IndexMap;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{ClaimPush, Generation, ReportPush};
+use super::{ClaimPush, Generation, ReportPush, Serves};
 use crate::{
     domain::{
-        ids::{GrantId, LaneId, LeaseKey, SessionId},
+        ids::{GrantId, LeaseKey},
         lease::Lease,
         verdict::TimedOut,
     },
-    store::{ClaimedTask, GrantKey, OpenCancel},
+    store::{ClaimedTask, KnownLease, OpenCancel},
 };
 
 /// A stream of a session, and the way to push onto it.
@@ -22,71 +22,63 @@ pub(super) struct Attachment<S> {
     pub(super) sender: S,
 }
 
-/// A session whose streams, or one of them, end here.
+/// A session of which a stream, or both, are connected to this replica.
 pub(super) struct Session {
     worker: Arc<str>,
-    pub(super) lanes: Vec<LaneId>,
-    pub(super) credit: u32,
+    pub(super) serves: Serves,
     pub(super) claim: Option<Attachment<mpsc::UnboundedSender<ClaimPush>>>,
     pub(super) report: Option<Attachment<mpsc::Sender<ReportPush>>>,
     leases: IndexMap<LeaseKey, Held, RandomState>,
+    /// How many leases of each grant go on. Never fewer than the database knows: a lease is counted until its end is
+    /// committed.
     grants: HashMap<GrantId, usize>,
 }
 
 struct Held {
     lease: Lease,
+    /// When it was made; its age is judged from here, whichever replica asks.
     since: Instant,
-    judged: Judged,
-    cancel_told: bool,
+    acceptance: Acceptance,
+    /// True while its end is on its way to the database.
+    settling: bool,
+    stop_sent: bool,
     out_of_time: Option<Instant>,
 }
 
-/// Whether a lease may be taken back here because it was not accepted.
+/// Whether the worker took a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Judged {
-    /// The worker accepted it.
+enum Acceptance {
+    /// It did.
     Accepted,
-    /// It waits to be accepted.
-    Waiting,
-    /// It may have been accepted through another replica.
-    Elsewhere,
+    /// It has not said so, and must in time, counted from this moment.
+    AwaitedSince(Instant),
+    /// It may have said so through another replica: not judged here.
+    Unknown,
 }
 
-/// What a worker that comes back says about a lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Inherited {
-    /// It knows it.
-    Held,
-    /// It does not.
-    NotHeld,
-}
-
-/// A lease that was taken out of its session.
-pub struct Ended {
+/// A lease whose end is on its way to the database.
+pub struct Settling {
     /// The lease.
     pub lease: Lease,
     /// The worker's name.
     pub worker: Arc<str>,
     /// Whether it was told to stop because its time was up.
     pub timed_out: TimedOut,
-    /// Its grant, if this was the last lease in it.
-    pub emptied: Option<GrantKey>,
 }
 
 /// A lease that must end although its worker said nothing.
 pub enum Overdue {
     /// It was not accepted in time.
-    NotAccepted(Ended),
+    NotAccepted(Settling),
     /// Its time was up and it did not stop.
-    TimedOut(Ended),
+    TimedOut(Settling),
 }
 
 impl Session {
     pub(super) fn new(worker: &str) -> Self {
         Self {
             worker: worker.into(),
-            lanes: Vec::new(),
-            credit: 0,
+            serves: Serves::default(),
             claim: None,
             report: None,
             leases: IndexMap::default(),
@@ -100,18 +92,18 @@ impl Session {
             .is_some_and(|claim| claim.generation == generation)
     }
 
-    pub(super) fn detach(&mut self, generation: Generation) {
-        if self.claims_with(generation) {
+    /// Detaches the ClaimTask stream, if it is this one.
+    pub(super) fn detach_claim(&mut self, generation: Generation) -> bool {
+        let detaches = self.claims_with(generation);
+        if detaches {
             self.claim = None;
-            self.credit = 0;
         }
-        if self
-            .report
-            .as_ref()
-            .is_some_and(|report| report.generation == generation)
-        {
-            self.report = None;
-        }
+        detaches
+    }
+
+    /// Detaches the ReportProgress stream, if it is this one.
+    pub(super) fn detach_report(&mut self, generation: Generation) {
+        self.report.take_if(|report| report.generation == generation);
     }
 
     /// Pushes onto the ReportProgress stream; false if there is none or it is full.
@@ -125,13 +117,14 @@ impl Session {
         self.leases.contains_key(&key)
     }
 
-    fn insert(&mut self, lease: Lease, since: Instant, judged: Judged) {
+    fn insert(&mut self, lease: Lease, since: Instant, acceptance: Acceptance) {
         let (key, grant) = (lease.key, lease.grant);
         let held = Held {
             lease,
             since,
-            judged,
-            cancel_told: false,
+            acceptance,
+            settling: false,
+            stop_sent: false,
             out_of_time: None,
         };
         if self.leases.insert(key, held).is_none() {
@@ -139,45 +132,45 @@ impl Session {
         }
     }
 
-    /// Adds a lease that the session had when its ClaimTask stream came to this replica.
-    pub(super) fn inherit(&mut self, lease: Lease, inherited: Inherited, now: Instant) {
-        match (self.leases.get_mut(&lease.key), inherited) {
-            (Some(held), Inherited::Held) => held.judged = Judged::Accepted,
-            // It may still be on its way on the stream before: its time to be accepted goes on.
-            (Some(_), Inherited::NotHeld) => {}
-            (None, Inherited::Held) => self.insert(lease, now, Judged::Accepted),
-            (None, Inherited::NotHeld) => self.insert(lease, now, Judged::Waiting),
+    /// Compares what the database knows with what the worker says it holds, when a stream is attached. A lease that the
+    /// worker does not name may still be on its way, so it is taken back only if nothing is heard of it in time.
+    pub(super) fn compare(
+        &mut self,
+        leases: Vec<KnownLease>,
+        held: Option<&HashSet<LeaseKey>>,
+        now: Instant,
+    ) {
+        if let Some(held) = held {
+            for entry in self.leases.values_mut() {
+                if held.contains(&entry.lease.key) {
+                    entry.acceptance = Acceptance::Accepted;
+                } else if matches!(entry.acceptance, Acceptance::Accepted | Acceptance::Unknown) {
+                    entry.acceptance = Acceptance::AwaitedSince(now);
+                }
+            }
+        }
+        for known in leases {
+            let key = known.lease.key;
+            if self.holds(key) {
+                continue;
+            }
+            let since = since(&known, now);
+            let acceptance = match held {
+                Some(held) if held.contains(&key) => Acceptance::Accepted,
+                // Its time goes on where another replica stopped to count.
+                Some(_) => Acceptance::AwaitedSince(since),
+                None if self.claim.is_some() => Acceptance::AwaitedSince(since),
+                None => Acceptance::Unknown,
+            };
+            self.insert(known.lease, since, acceptance);
         }
     }
 
-    /// Judges leases that were learned before the ClaimTask stream came here: whatever was said about them elsewhere,
-    /// what the worker does not hold now may never have reached it.
-    pub(super) fn judge_here(&mut self, held: &HashSet<LeaseKey>, now: Instant) {
-        for lease in self
-            .leases
-            .values_mut()
-            .filter(|lease| lease.judged == Judged::Elsewhere)
-        {
-            if held.contains(&lease.lease.key) {
-                lease.judged = Judged::Accepted;
-            } else {
-                lease.judged = Judged::Waiting;
-                lease.since = now;
-            }
-        }
-    }
-
-    /// Adds leases that the database knows and this replica does not.
-    pub(super) fn learn(&mut self, leases: Vec<Lease>, now: Instant) {
-        let judged = if self.claim.is_some() {
-            Judged::Waiting
-        } else {
-            Judged::Elsewhere
-        };
-        for lease in leases {
-            if !self.holds(lease.key) {
-                self.insert(lease, now, judged);
-            }
+    /// Adds a lease that the database knows and this replica does not.
+    pub(super) fn learn(&mut self, known: KnownLease, now: Instant) {
+        if !self.holds(known.lease.key) {
+            let since = since(&known, now);
+            self.insert(known.lease, since, Acceptance::AwaitedSince(since));
         }
     }
 
@@ -191,10 +184,10 @@ impl Session {
         if let Err(mpsc::error::SendError(tasks)) = claim.sender.send(tasks) {
             return tasks;
         }
-        // Without the other stream nobody here would ever hear how they end; whoever has it loads them.
+        // Without the other stream nobody here would ever hear how they end; the replica that has it learns of them.
         if self.report.is_some() {
             for lease in leases {
-                self.insert(lease, now, Judged::Waiting);
+                self.insert(lease, now, Acceptance::AwaitedSince(now));
             }
         }
         Vec::new()
@@ -202,73 +195,85 @@ impl Session {
 
     pub(super) fn accept(&mut self, key: LeaseKey) {
         if let Some(held) = self.leases.get_mut(&key) {
-            held.judged = Judged::Accepted;
+            held.acceptance = Acceptance::Accepted;
         }
     }
 
-    pub(super) fn end_lease(&mut self, id: SessionId, key: LeaseKey) -> Option<Ended> {
-        let held = self.leases.swap_remove(&key)?;
+    pub(super) fn begin_to_settle(&mut self, key: LeaseKey) -> Option<Settling> {
+        let worker = self.worker.clone();
+        let held = self.leases.get_mut(&key)?;
+        held.settling = true;
+        Some(held.settling(worker))
+    }
+
+    /// A lease has ended.
+    pub(super) fn remove(&mut self, key: LeaseKey) {
+        let Some(held) = self.leases.swap_remove(&key) else {
+            return;
+        };
         let grant = held.lease.grant;
-        let left = self.grants.get_mut(&grant).map_or(0, |left| {
-            *left = left.saturating_sub(1);
-            *left
-        });
-        if left == 0 {
-            self.grants.remove(&grant);
+        if let Some(left) = self.grants.get_mut(&grant) {
+            *left -= 1;
+            if *left == 0 {
+                self.grants.remove(&grant);
+            }
         }
-        Some(Ended {
-            lease: held.lease,
-            worker: self.worker.clone(),
-            timed_out: if held.out_of_time.is_some() {
-                TimedOut::Yes
-            } else {
-                TimedOut::No
-            },
-            emptied: (left == 0).then_some(GrantKey { session: id, grant }),
-        })
     }
 
-    pub(super) fn take_overdue(
-        &mut self,
-        id: SessionId,
-        now: Instant,
-        accept: Duration,
-        grace: Duration,
-    ) -> Vec<Overdue> {
-        let unaccepted = |held: &Held| {
-            held.judged == Judged::Waiting && now.saturating_duration_since(held.since) >= accept
-        };
-        let ignored_its_time = |held: &Held| {
-            held.out_of_time
-                .is_some_and(|at| now.saturating_duration_since(at) >= grace)
-        };
-        let keys: Vec<(LeaseKey, bool)> = self
-            .leases
-            .values()
-            .filter(|held| unaccepted(held) || ignored_its_time(held))
-            .map(|held| (held.lease.key, unaccepted(held)))
-            .collect();
-        let stale: Vec<LeaseKey> = keys.iter().map(|(key, _)| *key).collect();
+    /// The end of a lease was not stored.
+    pub(super) fn goes_on(&mut self, key: LeaseKey) {
+        if let Some(held) = self.leases.get_mut(&key) {
+            held.settling = false;
+        }
+    }
+
+    /// The grants of which these are all the leases that go on.
+    pub(super) fn grants_that_end_with(&self, leases: &[(GrantId, LeaseKey)]) -> Vec<GrantId> {
+        let mut ending: HashMap<GrantId, usize> = HashMap::default();
+        for (grant, _) in leases {
+            *ending.entry(*grant).or_default() += 1;
+        }
+        ending.retain(|grant, count| self.grants.get(grant).is_some_and(|left| left <= count));
+        // A lease that ended before, and is reported again, does not count for another of its grant.
+        let is_unknown = |key: &LeaseKey| !self.holds(*key);
+        for (grant, _) in leases.iter().filter(|(_, key)| is_unknown(key)) {
+            ending.remove(grant);
+        }
+        ending.into_keys().collect()
+    }
+
+    pub(super) fn take_overdue(&mut self, now: Instant, accept: Duration, grace: Duration) -> Vec<Overdue> {
+        let mut overdue = Vec::new();
+        let mut stale = Vec::new();
+        for held in self.leases.values_mut().filter(|held| !held.settling) {
+            let unaccepted = matches!(held.acceptance, Acceptance::AwaitedSince(since)
+                if now.saturating_duration_since(since) >= accept);
+            let ignored_its_time = held
+                .out_of_time
+                .is_some_and(|at| now.saturating_duration_since(at) >= grace);
+            if !unaccepted && !ignored_its_time {
+                continue;
+            }
+            held.settling = true;
+            stale.push(held.lease.key);
+            let settling = held.settling(self.worker.clone());
+            overdue.push(if unaccepted {
+                Overdue::NotAccepted(settling)
+            } else {
+                Overdue::TimedOut(settling)
+            });
+        }
         if !stale.is_empty() {
             self.push(ReportPush::Stale(stale));
         }
-        keys.into_iter()
-            .filter_map(|(key, unaccepted)| {
-                let ended = self.end_lease(id, key)?;
-                Some(if unaccepted {
-                    Overdue::NotAccepted(ended)
-                } else {
-                    Overdue::TimedOut(ended)
-                })
-            })
-            .collect()
+        overdue
     }
 
     pub(super) fn stop_timed_out(&mut self, now: Instant, grace: Duration) {
         let over: Vec<LeaseKey> = self
             .leases
             .values()
-            .filter(|held| held.out_of_time.is_none())
+            .filter(|held| held.out_of_time.is_none() && !held.settling)
             .filter(|held| {
                 held.lease
                     .run_timeout
@@ -287,11 +292,11 @@ impl Session {
                 grace,
             })
             .collect();
-        if self.push(ReportPush::Cancel(orders)) {
-            for key in over {
-                if let Some(held) = self.leases.get_mut(&key) {
-                    held.out_of_time = Some(now);
-                }
+        // Whether or not the worker can be told, its time is up: the grace runs from here.
+        self.push(ReportPush::Cancel(orders));
+        for key in over {
+            if let Some(held) = self.leases.get_mut(&key) {
+                held.out_of_time = Some(now);
             }
         }
     }
@@ -299,7 +304,7 @@ impl Session {
     pub(super) fn push_cancels(&mut self, cancels: &[OpenCancel]) {
         let mine: Vec<OpenCancel> = cancels
             .iter()
-            .filter(|cancel| self.leases.get(&cancel.key).is_some_and(|held| !held.cancel_told))
+            .filter(|cancel| self.leases.get(&cancel.key).is_some_and(|held| !held.stop_sent))
             .cloned()
             .collect();
         if mine.is_empty() {
@@ -309,9 +314,28 @@ impl Session {
         if self.push(ReportPush::Cancel(mine)) {
             for key in keys {
                 if let Some(held) = self.leases.get_mut(&key) {
-                    held.cancel_told = true;
+                    held.stop_sent = true;
                 }
             }
         }
     }
+}
+
+impl Held {
+    fn settling(&self, worker: Arc<str>) -> Settling {
+        Settling {
+            lease: self.lease.clone(),
+            worker,
+            timed_out: if self.out_of_time.is_some() {
+                TimedOut::Yes
+            } else {
+                TimedOut::No
+            },
+        }
+    }
+}
+
+/// When a lease was made, on this process's clock.
+fn since(known: &KnownLease, now: Instant) -> Instant {
+    now.checked_sub(known.age).unwrap_or(now)
 }

@@ -1,8 +1,8 @@
 -- claim: leases up to cardinality($5) tasks of one lane, one to each of the sessions.
 -- $1 lane, ($2, $3, $4) low-water mark: rank, order key, first task, $5 session of each slot, $6 grant id,
--- $7 look at so many bundles at most
--- Returns a row for each bundle: how many tasks came before it, its size, rank, order key, lease number and attempt, and
--- those of its tasks that were leased. These numbers share a column, because each column costs the rows of tasks, too.
+-- $7 look at so many bundles at most, $8 last rank to take
+-- Returns a row for each bundle: how many tasks came before it, its size, rank, order key, lease number and attempt, the
+-- time of the lease (µs since 1970), and those of its tasks that were leased. These numbers share a column, because each column costs the rows of tasks, too.
 -- And what workers get of the tasks whose ids lie between the first and the last of a bundle: one walk along an
 -- index instead of a search for each, because tasks that became ready together were mostly stored together. What else
 -- lies there is read in vain, so that is bounded; the caller picks the leased ones, and reads what is missing by id.
@@ -10,6 +10,7 @@ WITH locked AS (
     SELECT ctid AS place, rank, order_key, first_task, cardinality(task_ids) AS size
     FROM tasklease.ready
     WHERE lane = $1 AND (rank, order_key, first_task) > ($2::smallint, $3::bigint, $4::uuid)
+      AND rank <= $8::smallint
     ORDER BY rank, order_key, first_task
     LIMIT $7::bigint
     FOR UPDATE SKIP LOCKED
@@ -45,7 +46,8 @@ granted AS (
     GROUP BY 1, 3, 4
     ORDER BY 1, 3, 4
 )
-SELECT ARRAY[before, size, rank, order_key, lease_no, attempt]::bigint[] AS bundle, task_ids, NULL::uuid AS id,
+SELECT ARRAY[before, size, rank, order_key, lease_no, attempt,
+             (extract(epoch FROM now()) * 1000000)::bigint]::bigint[] AS bundle, task_ids, NULL::uuid AS id,
        NULL::json AS payload, NULL::smallint AS max_attempts, NULL::bigint AS initial_backoff_ms,
        NULL::bigint AS max_backoff_ms, NULL::bigint AS run_timeout_ms, NULL::text AS traceparent
 FROM given

@@ -2,18 +2,32 @@
 -- with what the decision about each needs.
 -- $1 session ids
 WITH gone AS (
-    DELETE FROM tasklease.session WHERE id = ANY ($1::uuid[]) RETURNING id, name
+    DELETE FROM tasklease.session WHERE id = ANY ($1::uuid[]) RETURNING id, name, was_spared
+),
+held AS MATERIALIZED (
+    SELECT session_id, grant_id, lease_no, attempt FROM tasklease.lease
+    WHERE session_id = ANY ($1::uuid[])
+    ORDER BY session_id, grant_id, lease_no, attempt
+    FOR UPDATE
 ),
 grants AS (
-    DELETE FROM tasklease.lease WHERE session_id = ANY ($1::uuid[])
-    RETURNING session_id, task_ids, lease_no, attempt, created_at
+    DELETE FROM tasklease.lease l USING held
+    WHERE (l.session_id, l.grant_id, l.lease_no, l.attempt)
+          = (held.session_id, held.grant_id, held.lease_no, held.attempt)
+    RETURNING l.session_id, l.grant_id, l.task_ids, l.lease_no, l.attempt, l.created_at
 )
-SELECT grants.session_id, gone.name AS worker, u.task_id, grants.lease_no, grants.attempt, t.lane, t.max_attempts,
+SELECT grants.session_id, gone.name AS worker, gone.was_spared, u.task_id, grants.grant_id, grants.lease_no,
+       grants.attempt, t.lane, t.max_attempts,
        (extract(epoch FROM grants.created_at) * 1000000)::bigint AS started_us,
-       (SELECT count(*) FROM tasklease.run r WHERE r.task_id = u.task_id AND r.outcome = 5)::int AS losses
+       losses.alone, losses.in_company
 FROM grants
 LEFT JOIN gone ON gone.id = grants.session_id
 CROSS JOIN LATERAL unnest(grants.task_ids) AS u (task_id)
 JOIN tasklease.task t ON t.id = u.task_id
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE r.lost_with = 0)::int AS alone,
+           count(*) FILTER (WHERE r.lost_with > 0)::int AS in_company
+    FROM tasklease.run r WHERE r.task_id = u.task_id AND r.outcome = 5
+) AS losses
 WHERE NOT EXISTS (SELECT FROM tasklease.run r
                   WHERE r.task_id = u.task_id AND r.lease_no = grants.lease_no AND r.outcome <> 0)

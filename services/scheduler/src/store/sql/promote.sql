@@ -1,24 +1,33 @@
--- promote: moves tasks whose time has come to ready. Returns the bundles that they form there, with their sizes.
+-- promote: moves tasks whose time has come to ready. Returns the bundles that they form there.
 -- $1 at most so many, $2 tasks in a bundle at most
 WITH due AS MATERIALIZED (
     SELECT task_id FROM tasklease.scheduled
     -- As a subquery it is read once, so that the index stops where the time has not come.
-    WHERE due_at <= (SELECT clock_timestamp()) ORDER BY due_at LIMIT $1
+    WHERE due_at <= (SELECT clock_timestamp()) ORDER BY due_at, task_id LIMIT $1
     FOR UPDATE SKIP LOCKED
 ),
 moved AS (
     DELETE FROM tasklease.scheduled s USING due WHERE s.task_id = due.task_id
     RETURNING s.task_id, s.lease_no, s.attempt
 ),
-alike AS (
-    SELECT t.lane, t.rank, t.order_key, moved.lease_no, moved.attempt, t.id,
-           (row_number() OVER (PARTITION BY t.lane, t.rank, t.order_key, moved.lease_no, moved.attempt
-                               ORDER BY t.id) - 1) / $2::bigint AS bundle
+placed AS (
+    -- A task that ran before takes its place in line by the time at which it may run again, as the end of its run said.
+    SELECT t.lane, t.rank, moved.lease_no, moved.attempt, t.id,
+           coalesce(CASE WHEN moved.lease_no > 1
+                         THEN (SELECT r.next_order_key FROM tasklease.run r
+                               WHERE r.task_id = t.id ORDER BY r.lease_no DESC LIMIT 1) END,
+                    t.order_key) AS order_key
     FROM moved
     JOIN tasklease.task t ON t.id = moved.task_id
+),
+alike AS (
+    SELECT lane, rank, order_key, lease_no, attempt, id,
+           (row_number() OVER (PARTITION BY lane, rank, order_key, lease_no, attempt
+                               ORDER BY id) - 1) / $2::bigint AS bundle
+    FROM placed
 )
 INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
 SELECT lane, rank, order_key, (array_agg(id ORDER BY id))[1], lease_no, attempt, array_agg(id ORDER BY id)
 FROM alike
 GROUP BY lane, rank, order_key, lease_no, attempt, bundle
-RETURNING lane, rank, order_key, first_task, cardinality(task_ids)
+RETURNING lane, rank, order_key, task_ids

@@ -1,11 +1,12 @@
--- session_leases: the leases of a session that have no ended run yet.
--- $1 session id
-SELECT g.grant_id, u.task_id, g.lease_no, g.attempt,
+-- session_leases: the leases of sessions that have no ended run yet.
+-- $1 session ids
+SELECT g.session_id, g.grant_id, u.task_id, g.lease_no, g.attempt,
        (extract(epoch FROM g.created_at) * 1000000)::bigint AS started_us,
-       t.lane, t.max_attempts, t.initial_backoff_ms, t.max_backoff_ms, t.run_timeout_ms
+       t.lane, t.max_attempts, t.initial_backoff_ms, t.max_backoff_ms, t.run_timeout_ms,
+       greatest(0, (extract(epoch FROM clock_timestamp() - g.created_at) * 1000000)::bigint) AS age_us
 FROM tasklease.lease g
 CROSS JOIN LATERAL unnest(g.task_ids) AS u (task_id)
 JOIN tasklease.task t ON t.id = u.task_id
-WHERE g.session_id = $1
+WHERE g.session_id = ANY ($1::uuid[])
   AND NOT EXISTS (SELECT FROM tasklease.run r
                   WHERE r.task_id = u.task_id AND r.lease_no = g.lease_no AND r.outcome <> 0)

@@ -1,0 +1,48 @@
+-- tick: one look at everything that may need a background job; now and then it says that this scheduler is alive.
+-- $1 this scheduler, $2 its name, $3 lanes that somebody here serves, and where to begin in each:
+-- $4 rank, $5 order key, $6 first task; $7 lease duration of sessions (µs)
+WITH away AS MATERIALIZED (
+    -- Nobody could hear a heartbeat. The last word of a scheduler is at most a ninth of a lease old while it is at work.
+    SELECT true AS away
+    WHERE NOT EXISTS (SELECT FROM tasklease.scheduler
+                      WHERE seen_at > now() - $7::bigint / 3 * interval '1 microsecond')
+),
+spared AS (
+    UPDATE tasklease.session s
+    SET expires_at = now() + $7::bigint * interval '1 microsecond', was_spared = true
+    WHERE EXISTS (SELECT FROM away)
+      AND s.id IN (SELECT id FROM tasklease.session
+                   WHERE expires_at < now() + $7::bigint * interval '1 microsecond' ORDER BY id FOR UPDATE)
+    RETURNING 1
+),
+alive AS (
+    INSERT INTO tasklease.scheduler (id, name)
+    SELECT $1::uuid, $2::text
+    WHERE NOT EXISTS (SELECT FROM tasklease.scheduler
+                      WHERE id = $1 AND seen_at > now() - $7::bigint / 9 * interval '1 microsecond')
+    ON CONFLICT (id) DO UPDATE SET seen_at = now()
+),
+first_ready AS MATERIALIZED (
+    SELECT mark.lane, first.rank, first.order_key
+    FROM unnest($3::int[], $4::smallint[], $5::bigint[], $6::uuid[]) AS mark (lane, rank, order_key, first_task),
+         LATERAL (SELECT r.rank, r.order_key FROM tasklease.ready r
+                  WHERE r.lane = mark.lane
+                    AND (r.rank, r.order_key, r.first_task) > (mark.rank, mark.order_key, mark.first_task)
+                  ORDER BY r.rank, r.order_key, r.first_task LIMIT 1) AS first
+)
+SELECT NOT EXISTS (SELECT FROM away)
+       AND EXISTS (SELECT FROM tasklease.session WHERE expires_at < clock_timestamp()) AS expired,
+       EXISTS (SELECT FROM tasklease.lease l
+               WHERE NOT EXISTS (SELECT FROM tasklease.session s WHERE s.id = l.session_id)) AS orphaned,
+       EXISTS (SELECT FROM tasklease.run WHERE outcome = 0) AS cancelling,
+       (SELECT greatest(0, (extract(epoch FROM due_at - clock_timestamp()) * 1000000)::bigint)
+        FROM tasklease.scheduled ORDER BY due_at LIMIT 1) AS next_due_us,
+       ARRAY(SELECT lane FROM first_ready) AS ready_lanes,
+       ARRAY(SELECT rank FROM first_ready) AS ready_ranks,
+       ARRAY(SELECT order_key FROM first_ready) AS ready_order_keys,
+       ARRAY(SELECT lane.id FROM tasklease.lane JOIN tasklease.queue q ON q.id = lane.queue_id WHERE q.paused)
+           AS paused_lanes,
+       (SELECT count(*) FROM tasklease.scheduler
+        WHERE id <> $1 AND seen_at > now() - interval '15 seconds' AND left_at IS NULL)::int AS other_replicas,
+       (SELECT count(*) FROM tasklease.lane) AS lanes,
+       (SELECT count(*) FROM spared) AS spared
