@@ -33,7 +33,7 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> std::process::ExitCode {
-//!     tasklease_worker::run_main(|worker| worker.register(Greet)).await
+//!     tasklease_worker::run_main!(|worker| worker.register(Greet)).await
 //! }
 //! ```
 //!
@@ -67,7 +67,7 @@ mod worker;
 
 pub use args::WorkerArgs;
 pub use context::{Context, LogLevel};
-pub use entry::run_main;
+pub use entry::{Program, run_main};
 pub use error::WorkerError;
 pub use progress::Progress;
 pub use task::{Task, TaskResult};
