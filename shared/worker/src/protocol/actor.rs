@@ -1,7 +1,7 @@
 //! The actor that owns the worker's state, and its loop.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     args::Settings, error::WorkerError, lease_key::LeaseKey, registry::Registry, run_code::Launcher,
-    run_code::RunningCode,
+    run_code::RunningCode, stop::StopReason,
 };
 
 use super::{
@@ -73,6 +73,8 @@ pub(crate) struct Actor {
     pub(super) credit: Credit,
     /// Runs whose code has left news, in the order they did.
     pub(super) with_news: VecDeque<LeaseKey>,
+    /// Runs with progress that must wait, and until when.
+    pub(super) delayed_news: BTreeSet<(Instant, LeaseKey)>,
     /// Leases whose outcome was refused, and replaced by a failure.
     pub(super) refused_once: HashSet<LeaseKey>,
     /// Code of lost leases, and when its future is dropped.
@@ -102,6 +104,7 @@ impl Actor {
             outbox: Outbox::default(),
             credit: Credit::new(settings.slots),
             with_news: VecDeque::new(),
+            delayed_news: BTreeSet::new(),
             refused_once: HashSet::new(),
             doomed: Vec::new(),
             stopping: Stopping::default(),
@@ -192,9 +195,27 @@ impl Actor {
         }
     }
 
+    /// Handles what has happened until now, so that code which has returned counts as such.
+    pub(super) fn catch_up(&mut self, now: Instant) {
+        self.check_fence(now);
+        for _ in 0..self.inbox.len() {
+            match self.inbox.try_recv() {
+                Ok(event) => self.handle(event, now),
+                Err(_) => return,
+            }
+        }
+    }
+
     fn run_timers(&mut self, now: Instant) {
         self.drop_doomed(Some(now));
+        self.time_out_runs(now);
         self.end_overdue_runs(now);
+        while let Some((at, key)) = self.delayed_news.first().copied()
+            && at <= now
+        {
+            self.delayed_news.pop_first();
+            self.with_news.push_back(key);
+        }
         self.advance_stopping(now);
         self.check_overdue(now);
         if let Some(way) = self.claim.take_due(now) {
@@ -230,6 +251,8 @@ impl Actor {
                 .filter(|_| !self.report.is_renewing())
                 .and_then(|s| s.heartbeats.overdue_at()),
             self.leases.next_grace_end(),
+            self.leases.next_deadline(),
+            self.delayed_news.first().map(|(at, _)| *at),
             self.doomed.iter().map(|(at, _)| *at).min(),
             self.stopping.next_wake(),
         ];
@@ -257,6 +280,7 @@ impl Actor {
         self.session = None;
         self.outbox.clear();
         self.with_news.clear();
+        self.delayed_news.clear();
         self.refused_once.clear();
         self.hello_at = None;
         self.deferred.clear();
@@ -270,8 +294,8 @@ impl Actor {
     }
 
     /// Stops code whose lease is lost: tells it, and drops its future if it does not listen.
-    pub(super) fn doom(&mut self, code: RunningCode, reason: &str, now: Instant) {
-        code.run.stop.raise(reason);
+    pub(super) fn doom(&mut self, code: RunningCode, why: &str, now: Instant) {
+        code.run.stop.raise(StopReason::LeaseLost { why: why.to_owned() });
         self.doomed.push((now + TIDY_UP, code.abort));
     }
 

@@ -17,7 +17,7 @@ use tonic::Code;
 
 use crate::{
     lease_key::LeaseKey,
-    outcome::{self, Told},
+    outcome::{self, Draining},
     task::TaskResult,
     task_error::TaskError,
 };
@@ -134,7 +134,7 @@ impl Actor {
         for key in stale {
             tracing::warn!(lease = %key, "lease lost");
             if let Some(code) = self.leases.remove(key) {
-                self.doom(code, "the lease is lost", now);
+                self.doom(code, "the scheduler has given it up", now);
             }
         }
         let mut refused: HashMap<LeaseKey, String> = HashMap::new();
@@ -197,7 +197,12 @@ impl Actor {
 
     pub(super) fn on_returned(&mut self, key: LeaseKey, result: TaskResult<Bytes>) {
         if let Some(ended) = self.leases.end(key) {
-            let outcome = outcome::of_return(result, &ended.told);
+            let draining = if self.launcher.is_draining() {
+                Draining::Yes
+            } else {
+                Draining::No
+            };
+            let outcome = outcome::of_return(result, &ended.told, draining);
             self.push_end(key, ended.news, ended.accepted, outcome);
         }
     }
@@ -222,19 +227,28 @@ impl Actor {
         }
     }
 
-    /// Gives up code that has not stopped within the grace of its cancel request.
+    /// Tells code to stop that has used up its run timeout. The scheduler does the same; this is
+    /// for the time when it cannot reach the worker.
+    pub(super) fn time_out_runs(&mut self, now: Instant) {
+        for key in self.leases.time_out(now, now + DEFAULT_GRACE) {
+            tracing::info!(lease = %key, "run timeout over, telling the code to stop");
+        }
+    }
+
+    /// Gives up code that has not stopped within its grace.
     pub(super) fn end_overdue_runs(&mut self, now: Instant) {
         for key in self.leases.grace_over(now) {
             tracing::warn!(lease = %key, "code did not stop within its grace, dropping it");
-            if let Some(ended) = self.leases.end(key) {
-                ended.code.abort.abort();
-                let reason = match &ended.told {
-                    Told::Cancel { reason } => reason,
-                    Told::Nothing | Told::Release => "the code did not stop within its grace",
-                };
-                let outcome = outcome::cancelled(reason);
-                self.push_end(key, ended.news, ended.accepted, outcome);
-            }
+            self.drop_code(key);
+        }
+    }
+
+    /// Ends a run whose code still runs, and reports the end that fits what the code was told.
+    pub(super) fn drop_code(&mut self, key: LeaseKey) {
+        if let Some(ended) = self.leases.end(key) {
+            ended.code.abort.abort();
+            let outcome = outcome::of_dropped(&ended.told);
+            self.push_end(key, ended.news, ended.accepted, outcome);
         }
     }
 
@@ -274,20 +288,22 @@ impl Actor {
                     session.heartbeats.sent(sequence, now);
                 }
             }
-            self.send_reports();
+            self.send_reports(now);
         }
         self.offer_slots();
     }
 
     /// Sends batches while few are under way; what comes meanwhile makes the next one larger.
-    fn send_reports(&mut self) {
+    fn send_reports(&mut self, now: Instant) {
         while self.outbox.under_way() < MAX_BATCHES {
             if !self.outbox.has_unsent() {
                 // News are fetched only when they can leave, so what waits is bounded per run.
                 for key in std::mem::take(&mut self.with_news) {
-                    for news in self.leases.fetch_news(key) {
+                    let fetched = self.leases.fetch_news(key, now);
+                    for news in fetched.news {
                         self.outbox.push(key, news);
                     }
+                    self.delayed_news.extend(fetched.again_at.map(|at| (at, key)));
                 }
             }
             let sequence = self.last_sequence + 1;
