@@ -626,6 +626,53 @@ async fn a_refused_result_is_reported_as_a_failure() {
 }
 
 #[tokio::test]
+async fn a_run_whose_every_outcome_is_refused_does_not_stay_with_the_worker() {
+    let mut peer = Peer::start().await;
+    let (wait, go, _told) = Wait::new();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(wait));
+    let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease("t1", "wait", "{}");
+    reports.expect_accepted("t1").await;
+    go.add_permits(1);
+    assert!(is_success(&reports.refuse("t1", "no").await));
+    assert_eq!(error_type(&reports.refuse("t1", "no").await), "RESULT_REFUSED");
+    assert!(matches!(reports.refuse("t1", "no").await, News::Released(_)));
+    drop((claim, reports));
+    let (claim, hello) = peer.hello().await;
+    assert_eq!(hello.held, [], "the scheduler may give it to another worker");
+    claim.open("s1", Timing::Usual, Answer::Resumed);
+    stop(worker, &mut peer.report_stream("s1").await).await;
+}
+
+#[tokio::test]
+async fn a_result_that_no_message_can_carry_fails_its_run_and_other_reports_pass() {
+    let mut peer = Peer::start().await;
+    let (wait, go, _told) = Wait::new();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(wait).register(Huge));
+    let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease("t1", "wait", "{}");
+    reports.expect_accepted("t1").await;
+    // More than the 4 MiB that the peer takes.
+    claim.lease("t2", "huge", r#"{"number":5000000}"#);
+    reports.breaks().await;
+    go.add_permits(1);
+    let mut reports = peer.report_stream("s1").await;
+    let mut outcomes = Vec::new();
+    while outcomes.len() < 2 {
+        match reports.report().await.news {
+            Some(News::Accepted(_)) | None => {}
+            Some(News::Succeeded(_)) => outcomes.push("succeeded".to_owned()),
+            Some(news) => outcomes.push(error_type(&news).to_owned()),
+        }
+    }
+    outcomes.sort();
+    assert_eq!(outcomes, ["RESULT_TOO_LARGE", "succeeded"]);
+    drop(claim);
+    worker.shutdown.trigger_hard();
+    worker.ended().await.expect("a clean end");
+}
+
+#[tokio::test]
 async fn a_result_that_is_larger_than_any_scheduler_stores_fails_without_being_sent() {
     let mut peer = Peer::start().await;
     let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(Huge));

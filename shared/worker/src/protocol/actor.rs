@@ -1,7 +1,7 @@
 //! The actor that owns the worker's state, and its loop.
 
 use std::{
-    collections::{BTreeSet, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -75,8 +75,8 @@ pub(crate) struct Actor {
     pub(super) with_news: VecDeque<LeaseKey>,
     /// Runs with progress that must wait, and until when.
     pub(super) delayed_news: BTreeSet<(Instant, LeaseKey)>,
-    /// Leases whose outcome was refused, and replaced by a failure.
-    pub(super) refused_once: HashSet<LeaseKey>,
+    /// Leases whose outcome was refused and replaced by another, and how often.
+    pub(super) refusals: HashMap<LeaseKey, u32>,
     /// Code of lost leases, and when its future is dropped.
     pub(super) doomed: Vec<(Instant, AbortHandle)>,
     pub(super) stopping: Stopping,
@@ -105,7 +105,7 @@ impl Actor {
             credit: Credit::new(settings.slots),
             with_news: VecDeque::new(),
             delayed_news: BTreeSet::new(),
-            refused_once: HashSet::new(),
+            refusals: HashMap::new(),
             doomed: Vec::new(),
             stopping: Stopping::default(),
             last_sequence: 0,
@@ -281,7 +281,7 @@ impl Actor {
         self.outbox.clear();
         self.with_news.clear();
         self.delayed_news.clear();
-        self.refused_once.clear();
+        self.refusals.clear();
         self.hello_at = None;
         self.deferred.clear();
         self.report.shut();

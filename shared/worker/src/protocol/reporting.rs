@@ -28,7 +28,7 @@ use super::{
     event::Incoming,
     leases::Cancelled,
     line::{Role, Way},
-    outbox::{EntryId, Kind},
+    outbox::{Blame, EntryId, Kind},
     stream::StreamId,
 };
 
@@ -115,10 +115,36 @@ impl Actor {
             self.lose_session("the scheduler does not know it any more", now);
             return;
         }
-        if self.report.closed(id, now, rand::random()) == Role::Current
-            && let Some(session) = &mut self.session
-        {
-            session.heartbeats.stream_lost();
+        if self.report.closed(id, now, rand::random()) == Role::Current {
+            if let Some(session) = &mut self.session {
+                session.heartbeats.stream_lost();
+            }
+            if let Some(status) = &status {
+                self.blame_largest_report(status);
+            }
+        }
+    }
+
+    /// Gives up a report that breaks every stream that it is sent on, so that others can pass.
+    fn blame_largest_report(&mut self, status: &tonic::Status) {
+        let blame = match status.code() {
+            // What a server answers to a message that is larger than it accepts.
+            Code::OutOfRange => Blame::Certain,
+            _ => Blame::Suspicion,
+        };
+        let replaced = self.outbox.stream_broke(blame, |bytes| {
+            let message = format!(
+                "the result cannot be reported: the scheduler does not take a message of {bytes} bytes ({})",
+                status.message()
+            );
+            let error = TaskError::new("RESULT_TOO_LARGE", message);
+            outcome::failed(&match blame {
+                Blame::Certain => error.non_retryable(),
+                Blame::Suspicion => error,
+            })
+        });
+        if let Some(key) = replaced {
+            tracing::error!(lease = %key, "a result is too large to be reported, the run fails");
         }
     }
 
@@ -157,19 +183,29 @@ impl Actor {
         }
     }
 
-    /// An outcome has been answered: stored, or refused.
+    /// An outcome has been answered: stored, or refused. One that is refused is replaced by a
+    /// failure, and that by handing the task back, so that the task does not stay with this worker.
     fn settled(&mut self, key: LeaseKey, refused: Option<&String>) {
-        match refused {
-            Some(why) if self.refused_once.insert(key) => {
+        // Nearly always empty, and asked for every run.
+        let earlier = if self.refusals.is_empty() {
+            0
+        } else {
+            self.refusals.remove(&key).unwrap_or(0)
+        };
+        let instead = match (refused, earlier) {
+            (Some(why), 0) => {
                 let error = TaskError::new("RESULT_REFUSED", why.as_str()).non_retryable();
-                self.outbox.push(key, outcome::failed(&error));
+                Some(outcome::failed(&error))
             }
-            // Refused even so: the scheduler takes the lease back when it is not held any more.
-            _ => {
-                // Nearly always empty, and asked for every run.
-                if !self.refused_once.is_empty() {
-                    self.refused_once.remove(&key);
-                }
+            (Some(_), 1) => Some(outcome::released("the scheduler refused how the run ended")),
+            (Some(_), _) | (None, _) => None,
+        };
+        match instead {
+            Some(outcome) => {
+                self.refusals.insert(key, earlier + 1);
+                self.outbox.push(key, outcome);
+            }
+            None => {
                 self.leases.remove(key);
             }
         }

@@ -1,6 +1,6 @@
 //! One stream to a scheduler: finds a replica, passes messages both ways, and knows nothing else.
 
-use std::time::Duration;
+use std::{marker::PhantomData, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tasklease_client::{Connector, MAX_MESSAGE_BYTES, Picked, is_transport_failure};
@@ -112,16 +112,44 @@ pub(crate) fn open<R: Rpc>(
     events: UnboundedSender<Event>,
 ) -> Stream<R> {
     let (outbound, messages) = unbounded_channel();
+    let closing = Closing::<R> {
+        id,
+        events,
+        status: Some(Status::internal("the code that carries the stream panicked")),
+        request: PhantomData,
+    };
     let task = tokio::spawn(async move {
-        let closed = carry::<R>(id, &connector, way, messages, &events).await;
-        // Without an actor to tell, the worker has ended.
-        let _ = events.send(R::event(id, Incoming::Closed(closed.err())));
+        let closed = carry::<R>(id, &connector, way, messages, &closing.events).await;
+        closing.tell(closed.err());
     });
     Stream {
         id,
         outbound: Some(outbound),
         picked: None,
         task: task.abort_handle(),
+    }
+}
+
+/// Tells the actor that a stream is over, also if the code that carries it panics: it would wait for
+/// that stream for ever.
+struct Closing<R: Rpc> {
+    id: StreamId,
+    events: UnboundedSender<Event>,
+    status: Option<Status>,
+    request: PhantomData<R>,
+}
+
+impl<R: Rpc> Closing<R> {
+    fn tell(mut self, status: Option<Status>) {
+        self.status = status;
+    }
+}
+
+impl<R: Rpc> Drop for Closing<R> {
+    fn drop(&mut self) {
+        let closed = Incoming::Closed(self.status.take());
+        // Without an actor to tell, the worker has ended.
+        let _ = self.events.send(R::event(self.id, closed));
     }
 }
 

@@ -330,6 +330,20 @@ impl ReportStream {
         );
     }
 
+    /// Waits until the stream breaks because of a message that is too large, and says so as a
+    /// scheduler does. Everything before that message is left unacknowledged.
+    pub(crate) async fn breaks(mut self) {
+        let status = loop {
+            match within("the end of the report stream", self.inbound.message()).await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("the stream ended in order"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(status.code(), tonic::Code::OutOfRange, "{status}");
+        let _ = self.outbound.send(Err(status));
+    }
+
     /// Refuses the next report, which must be about this task.
     pub(crate) async fn refuse(&mut self, name: &str, message: &str) -> News {
         let (sequence, report) = self.unacknowledged().await;
