@@ -16,6 +16,9 @@
 //! # }
 //! ```
 
+// Their macros panic when the line cannot be written.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 mod client;
 mod connector;
 mod ejection;

@@ -59,6 +59,9 @@
 //! worker's heartbeats. A worker that cannot reach any scheduler stops its own tasks before
 //! somebody else may run them.
 
+// Their macros panic when the line cannot be written.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 mod args;
 mod blocking;
 mod clean_text;
