@@ -24,8 +24,8 @@ use super::{
     credit::Credit,
     event::Event,
     heartbeats::Heartbeats,
+    kept_stream::{KeptStream, Target},
     leases::Leases,
-    line::{Line, Way},
     outbox::Outbox,
     stopping::{Stopping, Urgency},
     stream::{self, Rpc, StreamId},
@@ -61,8 +61,8 @@ pub(crate) struct Actor {
     pub(super) connector: Connector,
     pub(super) launcher: Launcher,
     pub(super) session: Option<Session>,
-    pub(super) claim: Line<ClaimTaskRequest>,
-    pub(super) report: Line<ReportProgressRequest>,
+    pub(super) claim: KeptStream<ClaimTaskRequest>,
+    pub(super) report: KeptStream<ReportProgressRequest>,
     /// When the hello of the claim stream that is being opened was sent.
     pub(super) hello_at: Option<Instant>,
     /// Leases that came on the old claim stream after the hello on the new one. Unless the new
@@ -78,7 +78,7 @@ pub(crate) struct Actor {
     /// Leases whose outcome was refused and replaced by another, and how often.
     pub(super) refusals: HashMap<LeaseKey, u32>,
     /// Code of lost leases, and when its future is dropped.
-    pub(super) doomed: Vec<(Instant, AbortHandle)>,
+    pub(super) lost_code: Vec<(Instant, AbortHandle)>,
     pub(super) stopping: Stopping,
     pub(super) last_sequence: u64,
     /// Set when the scheduler refuses the worker itself.
@@ -96,8 +96,8 @@ impl Actor {
             connector: Connector::new(settings.endpoints.clone()),
             launcher: Launcher::new(registry, code_runtime, events.clone()),
             session: None,
-            claim: Line::default(),
-            report: Line::default(),
+            claim: KeptStream::default(),
+            report: KeptStream::default(),
             hello_at: None,
             deferred: Vec::new(),
             leases: Leases::default(),
@@ -106,7 +106,7 @@ impl Actor {
             with_news: VecDeque::new(),
             delayed_news: BTreeSet::new(),
             refusals: HashMap::new(),
-            doomed: Vec::new(),
+            lost_code: Vec::new(),
             stopping: Stopping::default(),
             last_sequence: 0,
             refused: None,
@@ -131,7 +131,7 @@ impl Actor {
             slots = self.settings.slots,
             "worker starts"
         );
-        self.claim.renew(Instant::now(), Way::Any);
+        self.claim.renew(Instant::now(), Target::Any);
         let mut batch = Vec::with_capacity(MAX_EVENTS);
         loop {
             let wake = self.next_wake();
@@ -160,13 +160,13 @@ impl Actor {
             self.flush(now);
             if let Some(reason) = self.refused.take() {
                 for code in self.leases.remove_all() {
-                    self.doom(code, "the scheduler refuses this worker", now);
+                    self.stop_lost_code(code, "the scheduler refuses this worker", now);
                 }
-                self.drop_doomed(None);
+                self.drop_lost_code(None);
                 return Err(WorkerError::Refused(reason));
             }
             if self.stopping_is_done(now) {
-                self.drop_doomed(None);
+                self.drop_lost_code(None);
                 tracing::info!("worker ends");
                 return Ok(match self.credit.taken() {
                     0 => Ended::Clean,
@@ -207,7 +207,7 @@ impl Actor {
     }
 
     fn run_timers(&mut self, now: Instant) {
-        self.drop_doomed(Some(now));
+        self.drop_lost_code(Some(now));
         self.time_out_runs(now);
         self.end_overdue_runs(now);
         while let Some((at, key)) = self.delayed_news.first().copied()
@@ -218,24 +218,24 @@ impl Actor {
         }
         self.advance_stopping(now);
         self.check_overdue(now);
-        if let Some(way) = self.claim.take_due(now) {
-            let stream = self.open_stream(way);
+        if let Some(target) = self.claim.take_due(now) {
+            let stream = self.open_stream(target);
             self.claim.opening(stream);
         }
         if self.session.is_some()
-            && let Some(way) = self.report.take_due(now)
+            && let Some(target) = self.report.take_due(now)
         {
-            let stream = self.open_stream(way);
+            let stream = self.open_stream(target);
             self.report.opening(stream);
         }
     }
 
-    fn open_stream<R: Rpc>(&mut self, way: Way) -> stream::Stream<R> {
+    fn open_stream<R: Rpc>(&mut self, target: Target) -> stream::Stream<R> {
         self.next_stream += 1;
         stream::open(
             StreamId(self.next_stream),
             self.connector.clone(),
-            way,
+            target,
             self.events.clone(),
         )
     }
@@ -253,7 +253,7 @@ impl Actor {
             self.leases.next_grace_end(),
             self.leases.next_deadline(),
             self.delayed_news.first().map(|(at, _)| *at),
-            self.doomed.iter().map(|(at, _)| *at).min(),
+            self.lost_code.iter().map(|(at, _)| *at).min(),
             self.stopping.next_wake(),
         ];
         moments.into_iter().flatten().min()
@@ -275,7 +275,7 @@ impl Actor {
         let code = self.leases.remove_all();
         tracing::warn!(reason, running = code.len(), "session lost");
         for code in code {
-            self.doom(code, reason, now);
+            self.stop_lost_code(code, reason, now);
         }
         self.session = None;
         self.outbox.clear();
@@ -288,20 +288,22 @@ impl Actor {
         self.claim.shut();
         self.credit.stream_replaced();
         if !self.stopping.is_requested() {
-            self.claim
-                .renew(now + Duration::from_millis(100).mul_f64(rand::random()), Way::Any);
+            self.claim.renew(
+                now + Duration::from_millis(100).mul_f64(rand::random()),
+                Target::Any,
+            );
         }
     }
 
     /// Stops code whose lease is lost: tells it, and drops its future if it does not listen.
-    pub(super) fn doom(&mut self, code: RunningCode, why: &str, now: Instant) {
+    pub(super) fn stop_lost_code(&mut self, code: RunningCode, why: &str, now: Instant) {
         code.run.stop.raise(StopReason::LeaseLost { why: why.to_owned() });
-        self.doomed.push((now + TIDY_UP, code.abort));
+        self.lost_code.push((now + TIDY_UP, code.abort));
     }
 
     /// Drops the futures whose time is over, or all of them.
-    fn drop_doomed(&mut self, now: Option<Instant>) {
-        self.doomed.retain(|(at, abort)| {
+    fn drop_lost_code(&mut self, now: Option<Instant>) {
+        self.lost_code.retain(|(at, abort)| {
             let stays = now.is_some_and(|now| *at > now);
             if !stays {
                 abort.abort();

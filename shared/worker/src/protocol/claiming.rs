@@ -18,7 +18,7 @@ use super::{
     actor::{Actor, Session},
     event::Incoming,
     heartbeats::Heartbeats,
-    line::{Role, Way},
+    kept_stream::{Role, Target},
     stream::StreamId,
 };
 
@@ -59,7 +59,7 @@ impl Actor {
                         && let Some(picked) = self.claim.picked().cloned()
                     {
                         self.connector.retire(&picked);
-                        self.claim.renew(now + wait_of(&drain), Way::Other(picked));
+                        self.claim.renew(now + wait_of(&drain), Target::Other(picked));
                     }
                 }
                 Some(
@@ -128,8 +128,8 @@ impl Actor {
             heartbeats: Heartbeats::new(heartbeat, lease, hello_at),
         });
         self.report.shut();
-        let way = self.claim.picked().cloned().map_or(Way::Any, Way::Same);
-        self.report.renew(now, way);
+        let target = self.claim.picked().cloned().map_or(Target::Any, Target::Same);
+        self.report.renew(now, target);
     }
 
     /// Moves the report stream to the replica of the claim stream, where news of the worker's
@@ -138,8 +138,8 @@ impl Actor {
         if let (Some(claim), Some(report)) = (self.claim.picked(), self.report.picked())
             && !claim.same_connection(report)
         {
-            let way = Way::Same(claim.clone());
-            self.report.renew(now, way);
+            let target = Target::Same(claim.clone());
+            self.report.renew(now, target);
         }
     }
 

@@ -26,8 +26,8 @@ use super::{
     actor::Actor,
     claiming::wait_of,
     event::Incoming,
+    kept_stream::{Role, Target},
     leases::Cancelled,
-    line::{Role, Way},
     outbox::{Blame, EntryId, Kind},
     stream::StreamId,
 };
@@ -91,8 +91,8 @@ impl Actor {
                             .claim
                             .picked()
                             .filter(|claim| !claim.same_connection(&picked));
-                        let way = moved.cloned().map_or(Way::Other(picked), Way::Same);
-                        self.report.renew(now + wait_of(&drain), way);
+                        let target = moved.cloned().map_or(Target::Other(picked), Target::Same);
+                        self.report.renew(now + wait_of(&drain), target);
                     }
                 }
                 Some(report_progress_response::Message::Opened(_)) | None => {}
@@ -160,7 +160,7 @@ impl Actor {
         for key in stale {
             tracing::warn!(lease = %key, "lease lost");
             if let Some(code) = self.leases.remove(key) {
-                self.doom(code, "the scheduler has given it up", now);
+                self.stop_lost_code(code, "the scheduler has given it up", now);
             }
         }
         let mut refused: HashMap<LeaseKey, String> = HashMap::new();
@@ -301,9 +301,9 @@ impl Actor {
             tracing::warn!(scheduler = %picked.socket(), "heartbeat unanswered, trying another connection");
             self.connector.retire(&picked);
             if !self.stopping.is_requested() {
-                self.claim.renew(now, Way::Other(picked.clone()));
+                self.claim.renew(now, Target::Other(picked.clone()));
             }
-            self.report.renew(now, Way::Other(picked));
+            self.report.renew(now, Target::Other(picked));
         }
     }
 
