@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use tasklease_worker::{Context, Task, TaskResult};
+use tasklease_worker::{Context, Task, TaskError, TaskResult};
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -19,6 +19,7 @@ impl Task for Noop {
     const TYPE: &'static str = "noop";
     type Params = Anything;
     type Output = serde_json::Value;
+    type Error = TaskError;
 
     async fn run(&self, _: Anything, _: &Context) -> TaskResult<Self::Output> {
         Ok(serde_json::json!({}))
@@ -39,6 +40,7 @@ impl Task for Stamp {
     const TYPE: &'static str = "stamp";
     type Params = Submitted;
     type Output = serde_json::Value;
+    type Error = TaskError;
 
     async fn run(&self, params: Submitted, _: &Context) -> TaskResult<Self::Output> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros();

@@ -16,7 +16,7 @@ use tonic::{Code, Request, Response, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
 use crate::{
-    connector::{Connector, Picked},
+    connector::{Connector, ReplicaConnection},
     endpoints::Endpoints,
     error::{ClientError, is_unanswered},
     retry::RetryPolicy,
@@ -342,7 +342,7 @@ impl Client {
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
         let deadline = Instant::now() + self.policy.deadline;
-        let mut last: Option<Picked> = None;
+        let mut last: Option<ReplicaConnection> = None;
         let mut failures = 0;
         loop {
             let (error, replica) = match self.attempt(repeat, deadline, last.as_ref(), &send).await {
@@ -375,9 +375,9 @@ impl Client {
         &self,
         repeat: Repeat,
         deadline: Instant,
-        last: Option<&Picked>,
+        last: Option<&ReplicaConnection>,
         send: &F,
-    ) -> Result<T, (ClientError, Option<Picked>)>
+    ) -> Result<T, (ClientError, Option<ReplicaConnection>)>
     where
         F: Fn(Attempt) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,

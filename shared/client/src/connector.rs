@@ -71,13 +71,13 @@ struct Target {
 
 /// A channel, and which replica it leads to.
 #[derive(Clone)]
-pub struct Picked {
+pub struct ReplicaConnection {
     channel: Channel,
     socket: SocketAddr,
     serial: u64,
 }
 
-impl Picked {
+impl ReplicaConnection {
     /// The channel; clones share its connection.
     pub fn channel(&self) -> Channel {
         self.channel.clone()
@@ -94,9 +94,9 @@ impl Picked {
     }
 }
 
-impl fmt::Debug for Picked {
+impl fmt::Debug for ReplicaConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Picked")
+        f.debug_struct("ReplicaConnection")
             .field("socket", &self.socket)
             .finish_non_exhaustive()
     }
@@ -153,7 +153,7 @@ impl Connector {
     ///
     /// # Errors
     /// No replica can be reached now.
-    pub async fn pick(&self) -> Result<Picked, ConnectError> {
+    pub async fn pick(&self) -> Result<ReplicaConnection, ConnectError> {
         self.choose(None).await
     }
 
@@ -161,12 +161,12 @@ impl Connector {
     ///
     /// # Errors
     /// No replica can be reached now.
-    pub async fn pick_other(&self, last: &Picked) -> Result<Picked, ConnectError> {
+    pub async fn pick_other(&self, last: &ReplicaConnection) -> Result<ReplicaConnection, ConnectError> {
         self.choose(Some(last.socket)).await
     }
 
     /// Leaves a replica alone for a while, because a call to it failed.
-    pub fn failed(&self, picked: &Picked) {
+    pub fn failed(&self, picked: &ReplicaConnection) {
         let mut state = self.state();
         let is_current = state
             .channels
@@ -181,13 +181,13 @@ impl Connector {
     }
 
     /// Clears the record of a replica that answered.
-    pub fn succeeded(&self, picked: &Picked) {
+    pub fn succeeded(&self, picked: &ReplicaConnection) {
         self.state().ejections.succeeded(picked.socket);
     }
 
     /// Opens a new connection next time, because this one is about to end; the replica behind the
     /// same address may be another one then.
-    pub fn retire(&self, picked: &Picked) {
+    pub fn retire(&self, picked: &ReplicaConnection) {
         let mut state = self.state();
         if state
             .channels
@@ -198,7 +198,7 @@ impl Connector {
         }
     }
 
-    async fn choose(&self, avoid: Option<SocketAddr>) -> Result<Picked, ConnectError> {
+    async fn choose(&self, avoid: Option<SocketAddr>) -> Result<ReplicaConnection, ConnectError> {
         self.resolve().await?;
         if let Some(picked) = self
             .order(avoid)
@@ -292,17 +292,17 @@ impl Connector {
         targets
     }
 
-    fn connected(&self, target: &Target) -> Option<Picked> {
+    fn connected(&self, target: &Target) -> Option<ReplicaConnection> {
         let state = self.state();
         let known = state.channels.get(&target.socket)?;
-        Some(Picked {
+        Some(ReplicaConnection {
             channel: known.channel.clone(),
             socket: target.socket,
             serial: known.serial,
         })
     }
 
-    fn store(&self, target: &Target, channel: Channel) -> Picked {
+    fn store(&self, target: &Target, channel: Channel) -> ReplicaConnection {
         let mut state = self.state();
         state.next_serial += 1;
         let serial = state.next_serial;
@@ -313,7 +313,7 @@ impl Connector {
                 channel: channel.clone(),
             },
         );
-        Picked {
+        ReplicaConnection {
             channel,
             socket: target.socket,
             serial,

@@ -16,6 +16,9 @@
 //! # }
 //! ```
 
+// Their macros panic when the line cannot be written.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 mod client;
 mod connector;
 mod ejection;
@@ -25,7 +28,7 @@ mod retry;
 mod watch;
 
 pub use client::{Client, MAX_MESSAGE_BYTES};
-pub use connector::{ConnectError, Connector, Picked};
+pub use connector::{ConnectError, Connector, ReplicaConnection};
 pub use endpoints::{Address, AddressError, Endpoints};
 pub use error::{ClientError, FieldViolation, is_transport_failure};
 pub use retry::{Backoff, RetryPolicy};

@@ -18,7 +18,7 @@ use tonic::{Request, Streaming};
 
 use crate::{
     client::MAX_MESSAGE_BYTES,
-    connector::{Connector, Picked},
+    connector::{Connector, ReplicaConnection},
     error::{ClientError, is_unanswered},
     retry::RetryPolicy,
 };
@@ -37,7 +37,7 @@ struct Watch {
     task_id: String,
     cursor: String,
     open: Option<Open>,
-    last: Option<Picked>,
+    last: Option<ReplicaConnection>,
     failures: u32,
     /// When to give up, while no replica answers.
     give_up: Option<Instant>,
@@ -46,7 +46,7 @@ struct Watch {
 
 struct Open {
     updates: Streaming<WatchTaskResponse>,
-    picked: Picked,
+    picked: ReplicaConnection,
 }
 
 /// What one step of a watch brought.

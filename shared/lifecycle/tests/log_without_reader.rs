@@ -5,8 +5,10 @@
 use std::{
     fs::File,
     io::{BufRead as _, BufReader, Read as _, Write as _, pipe},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{RecvTimeoutError, channel},
     thread,
+    time::Duration,
 };
 
 use tasklease_lifecycle::{
@@ -16,6 +18,8 @@ use tasklease_lifecycle::{
 
 /// Says to the child what it is: the tests start their own program once more.
 const CHILD: &str = "TASKLEASE_TEST_CHILD";
+/// No step of a test takes longer unless something is broken.
+const DEADLINE: Duration = Duration::from_secs(30);
 /// Four times what a pipe holds.
 const MANY: usize = 2_000;
 
@@ -62,23 +66,41 @@ fn command(format: &str) -> Command {
     command
 }
 
+/// The child; killed if the test ends before it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Fails only if it has ended, as it should.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Starts the child, waits until it has survived, calls `then`, and lets it end in order.
 fn survives(mut command: Command, then: impl FnOnce()) {
-    let mut child = command.spawn().expect("starts");
+    let mut child = Running(command.spawn().expect("starts"));
     // Its copy of the pipe's end must not keep the pipe open.
     drop(command);
-    let out = BufReader::new(child.stdout.take().expect("piped"));
-    let mut lines = out.lines().map(|line| line.expect("text"));
-    assert!(lines.any(|line| line == "survived"), "the child did not survive");
+    let out = BufReader::new(child.0.stdout.take().expect("piped"));
+    let (send, lines) = channel();
+    thread::spawn(move || {
+        for line in out.lines() {
+            let _ = send.send(line.expect("text"));
+        }
+    });
+    while lines.recv_timeout(DEADLINE).expect("the child did not survive") != "survived" {}
     then();
-    child
-        .stdin
-        .take()
-        .expect("piped")
-        .write_all(b"\n")
-        .expect("it waits");
-    lines.for_each(drop);
-    assert!(child.wait().expect("ends").success());
+    let mut input = child.0.stdin.take().expect("piped");
+    input.write_all(b"\n").expect("it waits");
+    loop {
+        match lines.recv_timeout(DEADLINE) {
+            Ok(_) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => panic!("the child did not end"),
+        }
+    }
+    assert!(child.0.wait().expect("ends").success());
 }
 
 #[test]

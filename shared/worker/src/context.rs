@@ -1,17 +1,25 @@
 //! What the code of a run sees of the world.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
-use tasklease_proto::v1::LogLine;
+use tasklease_proto::{
+    convert::{micros_from_system, timestamp_from_micros},
+    v1::{self, LogLine},
+};
 
 use crate::{
+    blocking,
     clean_text::{self, MAX_LOG},
     news::NewsItem,
-    panic_capture,
     progress::Progress,
     run::Run,
+    stop::{StopReason, Stopped},
     task::TaskResult,
-    task_error::TaskError,
+    task_error::CodeError,
 };
 
 /// How much a log line matters.
@@ -38,6 +46,13 @@ impl LogLevel {
             Self::Warn => "warn",
             Self::Error => "error",
         }
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn from_wire(level: &str) -> Self {
+        let levels = [Self::Trace, Self::Debug, Self::Warn, Self::Error];
+        let found = levels.into_iter().find(|known| known.as_wire() == level);
+        found.unwrap_or(Self::Info)
     }
 }
 
@@ -92,14 +107,25 @@ impl Context {
         Some(self.run.lease.traceparent.as_str()).filter(|text| !text.is_empty())
     }
 
+    /// When the run will be told to stop because of the task's run timeout; `None` if it has none.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.run.deadline
+    }
+
     /// Reports a percentage and a line for people; never waits.
+    ///
+    /// Watchers get at most about ten reports of a run in a second: the latest replaces those that
+    /// have not left yet, and the last one of a run always leaves.
     pub fn update_progress(&self, percent: f64, message: impl Into<String>) {
         self.report(Progress::percent(percent).message(message));
     }
 
-    /// Reports progress in all its detail; never waits.
+    /// Reports progress in all its detail; never waits. See [`update_progress`](Self::update_progress).
     pub fn report(&self, progress: Progress) {
-        self.run.report(NewsItem::Progress(progress.into_wire()));
+        self.run.report(NewsItem::Progress(v1::Progress {
+            update_time: Some(now()),
+            ..progress.into_wire()
+        }));
     }
 
     /// Logs a line that watchers of the task see, cut at 4,000 characters; never waits.
@@ -108,25 +134,22 @@ impl Context {
         self.run.report(NewsItem::Log(LogLine {
             level: level.as_wire().to_owned(),
             message,
-            time: None,
+            time: Some(now()),
         }));
     }
 
     /// True once the run has been told to stop.
     pub fn is_cancelled(&self) -> bool {
-        self.run.stop.is_raised()
+        self.stop_reason().is_some()
     }
 
     /// Fails once the run has been told to stop, for use with `?`.
     ///
     /// # Errors
-    /// [`TaskError::cancelled`] if the run must stop.
-    pub fn check_cancelled(&self) -> TaskResult<()> {
-        if self.is_cancelled() {
-            Err(TaskError::cancelled())
-        } else {
-            Ok(())
-        }
+    /// [`Stopped`] if the run must stop.
+    pub fn check_cancelled(&self) -> Result<(), Stopped> {
+        self.stop_reason()
+            .map_or(Ok(()), |reason| Err(Stopped::new(reason.clone())))
     }
 
     /// Completes once the run has been told to stop.
@@ -134,50 +157,59 @@ impl Context {
         self.run.stop.raised().await;
     }
 
-    /// Why the run was told to stop.
-    pub fn cancel_reason(&self) -> Option<&str> {
+    /// Why the run was told to stop; `None` while it may go on.
+    pub fn stop_reason(&self) -> Option<&StopReason> {
         self.run.stop.reason()
     }
 
-    /// Sleeps; ends early with the cancelled error if the run is told to stop.
+    /// True once the worker drains: it takes no more tasks, and lets running ones go on for its
+    /// grace period.
+    ///
+    /// Code that goes on for longer may save its state now and return [`TaskError::cancelled`],
+    /// which hands the task back without counting the attempt.
+    ///
+    /// [`TaskError::cancelled`]: crate::TaskError::cancelled
+    pub fn is_draining(&self) -> bool {
+        self.run.host.draining.is_cancelled()
+    }
+
+    /// Completes once the worker drains; see [`is_draining`](Self::is_draining).
+    pub async fn draining(&self) {
+        self.run.host.draining.cancelled().await;
+    }
+
+    /// Sleeps; ends early if the run is told to stop.
     ///
     /// # Errors
-    /// [`TaskError::cancelled`] if the run must stop.
-    pub async fn sleep(&self, time: Duration) -> TaskResult<()> {
+    /// [`Stopped`] if the run must stop.
+    pub async fn sleep(&self, time: Duration) -> Result<(), Stopped> {
         tokio::select! {
             biased;
-            () = self.cancelled() => Err(TaskError::cancelled()),
-            () = tokio::time::sleep(time) => Ok(()),
+            () = self.cancelled() => {}
+            () = tokio::time::sleep(time) => {}
         }
+        self.check_cancelled()
     }
 
     /// Runs code that computes or blocks for long on a thread of its own and awaits its result.
     ///
     /// The closure cannot be interrupted from outside: give it a clone of the context and let it
     /// call [`check_cancelled`](Self::check_cancelled). The run's slot stays taken until it returns.
+    /// A closure that has not begun when its run ends, or when this future is dropped, never begins.
     ///
     /// # Errors
     /// The closure's error; a panic in it becomes an error of kind `PANIC`.
-    pub async fn blocking<T, F>(&self, code: F) -> TaskResult<T>
+    pub async fn blocking<T, F>(&self, code: F) -> Result<T, CodeError>
     where
         F: FnOnce() -> TaskResult<T> + Send + 'static,
         T: Send + 'static,
     {
-        let slot = self.run.slot.upgrade();
-        let running = self.run.host.runtime.spawn_blocking(move || {
-            let result = panic_capture::catch(code);
-            drop(slot);
-            result
-        });
-        match running.await {
-            Ok(result) => result,
-            // Panics are caught inside, so this is a runtime that shuts down.
-            Err(_) => Err(TaskError::new(
-                "WORKER_STOPPED",
-                "the worker stopped before the code could run",
-            )),
-        }
+        Ok(blocking::run(&self.run, code).await?)
     }
+}
+
+fn now() -> prost_types::Timestamp {
+    timestamp_from_micros(micros_from_system(SystemTime::now()))
 }
 
 impl fmt::Debug for Context {

@@ -1,7 +1,7 @@
 //! The worker runtime of Tasklease: write a task as a struct and a trait, the rest is done here.
 //!
 //! ```no_run
-//! use tasklease_worker::{Context, Task, TaskResult};
+//! use tasklease_worker::{Context, Task, TaskError, TaskResult};
 //!
 //! #[derive(serde::Deserialize)]
 //! #[serde(default, deny_unknown_fields)]
@@ -22,6 +22,7 @@
 //!     const TYPE: &'static str = "greet";
 //!     type Params = Params;
 //!     type Output = serde_json::Value;
+//!     type Error = TaskError;
 //!
 //!     async fn run(&self, params: Params, ctx: &Context) -> TaskResult<Self::Output> {
 //!         ctx.check_cancelled()?;
@@ -33,7 +34,7 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> std::process::ExitCode {
-//!     tasklease_worker::run_main(|worker| worker.register(Greet)).await
+//!     tasklease_worker::run_main!(|worker| worker.register(Greet)).await
 //! }
 //! ```
 //!
@@ -41,11 +42,28 @@
 //! with `?`. A task whose code returns has ended, a panic fails it, and a cancelled one never counts
 //! as done. Work that computes or blocks for long belongs into [`Context::blocking`].
 //!
+//! # Errors
+//!
+//! [`TaskError`] takes every error with `?`, and says with its kind what went wrong and whether
+//! another attempt would help. `anyhow::Error` and `Box<dyn Error + Send + Sync>` may stand in its
+//! place as [`Task::Error`], and so may an error type of your own that implements [`IntoTaskError`].
+//! Code that is told to stop fails with [`Stopped`], which is found again however it is wrapped.
+//!
+//! # Features
+//!
+//! - `anyhow` (default): what an `anyhow::Error` is made of is looked at, so that kinds and stops
+//!   survive in it, and a [`TaskError`] converts into one.
+//! - `testing`: the module `testing`, for tests of tasks without a scheduler.
+//!
 //! The protocol runs on a thread of its own, so a task that blocks its thread does not silence the
 //! worker's heartbeats. A worker that cannot reach any scheduler stops its own tasks before
 //! somebody else may run them.
 
+// Their macros panic when the line cannot be written.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 mod args;
+mod blocking;
 mod clean_text;
 mod context;
 mod entry;
@@ -63,13 +81,16 @@ mod slot;
 mod stop;
 mod task;
 mod task_error;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod worker;
 
 pub use args::WorkerArgs;
 pub use context::{Context, LogLevel};
-pub use entry::run_main;
+pub use entry::{Program, run_main};
 pub use error::WorkerError;
 pub use progress::Progress;
+pub use stop::{StopReason, Stopped};
 pub use task::{Task, TaskResult};
-pub use task_error::TaskError;
+pub use task_error::{CodeError, IntoTaskError, TaskError};
 pub use worker::Worker;

@@ -1,17 +1,19 @@
 //! Progress and log lines that code has reported and nobody has fetched yet.
 //!
 //! Code never waits here and may report as fast as it likes. The reports wait in a bounded buffer
-//! per run until the protocol has room for them; what does not fit is merged, the newest kept.
+//! per run until the protocol has room for them. Of progress only the latest waits, and it is handed
+//! out at a bounded rate; log lines that do not fit drop the oldest.
 
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tasklease_proto::v1::{LogLine, LogReport, Progress, ProgressReport, report};
 
-/// How many progress reports of one run wait before the latest replaces the one before it.
-const MAX_PROGRESS: usize = 32;
+/// How long progress of one run waits after the progress before it.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// How many log lines of one run wait before the oldest are dropped and counted.
 const MAX_LOGS: usize = 256;
 
@@ -22,23 +24,36 @@ pub(crate) enum NewsItem {
     Log(LogLine),
 }
 
-/// What waits of one run, in order.
+/// What a fetch brought.
+#[derive(Debug, Default)]
+pub(crate) struct Fetched {
+    pub(crate) news: Vec<report::News>,
+    /// When to fetch again, because progress had to stay.
+    pub(crate) again_at: Option<Instant>,
+}
+
+/// What waits of one run.
 #[derive(Debug, Default)]
 struct Buffer {
-    items: VecDeque<NewsItem>,
-    progress: usize,
-    logs: usize,
+    logs: VecDeque<LogLine>,
+    /// The latest progress, and how many of the waiting lines came before it.
+    progress: Option<(usize, Progress)>,
     dropped_logs: u64,
     /// Number of the latest event that was fetched.
     number: i64,
+    /// Progress stays until then.
+    progress_from: Option<Instant>,
     reader: Reader,
 }
 
 /// Whether the protocol knows that something waits.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Reader {
     #[default]
     Idle,
+    /// It will fetch progress when the time has come.
+    Timed,
+    /// It will fetch soon.
     Told,
     /// The run is over; nobody will fetch anything.
     Gone,
@@ -47,57 +62,77 @@ enum Reader {
 impl Buffer {
     fn push(&mut self, item: NewsItem) {
         match item {
-            NewsItem::Progress(_) if self.progress >= MAX_PROGRESS => {
-                let latest = self
-                    .items
-                    .iter()
-                    .rposition(|item| matches!(item, NewsItem::Progress(_)));
-                latest.and_then(|index| self.items.remove(index));
+            NewsItem::Progress(progress) => self.progress = Some((self.logs.len(), progress)),
+            NewsItem::Log(line) => {
+                if self.logs.len() >= MAX_LOGS {
+                    self.logs.pop_front();
+                    self.dropped_logs += 1;
+                    if let Some((before, _)) = &mut self.progress {
+                        *before = before.saturating_sub(1);
+                    }
+                }
+                self.logs.push_back(line);
             }
-            NewsItem::Progress(_) => self.progress += 1,
-            NewsItem::Log(_) if self.logs >= MAX_LOGS => {
-                let oldest = self
-                    .items
-                    .iter()
-                    .position(|item| matches!(item, NewsItem::Log(_)));
-                oldest.and_then(|index| self.items.remove(index));
-                self.dropped_logs += 1;
-            }
-            NewsItem::Log(_) => self.logs += 1,
         }
-        self.items.push_back(item);
     }
 
-    /// Empties the buffer; each item gets the next event number.
-    fn take(&mut self) -> Vec<report::News> {
+    /// Takes what may leave at `now`, or everything; each item gets the next event number.
+    fn take(&mut self, now: Option<Instant>) -> Fetched {
+        let waits_until = self
+            .progress_from
+            .filter(|from| now.is_some_and(|now| now < *from));
+        let (before, progress) = match (&mut self.progress, waits_until) {
+            (Some((before, _)), Some(_)) => {
+                *before = 0;
+                (0, None)
+            }
+            (progress, _) => progress
+                .take()
+                .map_or((0, None), |(before, progress)| (before, Some(progress))),
+        };
+        if progress.is_some() {
+            self.progress_from = now.map(|now| now + PROGRESS_EVERY);
+        }
+        let mut news = Vec::with_capacity(self.logs.len() + usize::from(progress.is_some()));
         let dropped = std::mem::take(&mut self.dropped_logs);
-        let note = (dropped > 0).then(|| {
+        if dropped > 0 {
             let message =
                 format!("{dropped} earlier log lines were dropped: they came faster than they left");
-            NewsItem::Log(LogLine {
+            news.push(self.log(LogLine {
                 level: "warn".into(),
                 message,
                 time: None,
-            })
-        });
-        (self.progress, self.logs) = (0, 0);
-        let mut number = self.number;
-        let news = note.into_iter().chain(self.items.drain(..)).map(|item| {
-            number += 1;
-            match item {
-                NewsItem::Progress(progress) => report::News::Progress(ProgressReport {
-                    event_number: number,
-                    progress: Some(progress),
-                }),
-                NewsItem::Log(line) => report::News::Log(LogReport {
-                    event_number: number,
-                    line: Some(line),
-                }),
-            }
-        });
-        let news = news.collect();
-        self.number = number;
-        news
+            }));
+        }
+        let mut logs = std::mem::take(&mut self.logs).into_iter();
+        for line in logs.by_ref().take(before) {
+            news.push(self.log(line));
+        }
+        if let Some(progress) = progress {
+            news.push(report::News::Progress(ProgressReport {
+                event_number: self.next_number(),
+                progress: Some(progress),
+            }));
+        }
+        for line in logs {
+            news.push(self.log(line));
+        }
+        Fetched {
+            news,
+            again_at: waits_until.filter(|_| self.progress.is_some()),
+        }
+    }
+
+    fn log(&mut self, line: LogLine) -> report::News {
+        report::News::Log(LogReport {
+            event_number: self.next_number(),
+            line: Some(line),
+        })
+    }
+
+    fn next_number(&mut self) -> i64 {
+        self.number += 1;
+        self.number
     }
 }
 
@@ -108,30 +143,43 @@ pub(crate) struct Mailbox {
 }
 
 impl Mailbox {
-    /// Leaves an item; true if the protocol does not know yet that something waits.
+    /// Leaves an item; true if the protocol must be told that something waits.
     pub(crate) fn leave(&self, item: NewsItem) -> bool {
         let mut buffer = self.buffer();
-        if buffer.reader == Reader::Gone {
-            return false;
-        }
+        let must_tell = match (buffer.reader, &item) {
+            (Reader::Gone, _) => return false,
+            (Reader::Idle, _) | (Reader::Timed, NewsItem::Log(_)) => true,
+            (Reader::Timed, NewsItem::Progress(_)) | (Reader::Told, _) => false,
+        };
         buffer.push(item);
-        std::mem::replace(&mut buffer.reader, Reader::Told) == Reader::Idle
-    }
-
-    /// Fetches what waits.
-    pub(crate) fn fetch(&self) -> Vec<report::News> {
-        let mut buffer = self.buffer();
-        if buffer.reader == Reader::Told {
-            buffer.reader = Reader::Idle;
+        if must_tell {
+            buffer.reader = Reader::Told;
         }
-        buffer.take()
+        must_tell
     }
 
-    /// Fetches what waits, and takes nothing more.
+    /// Fetches what may leave now.
+    pub(crate) fn fetch(&self, now: Instant) -> Fetched {
+        let mut buffer = self.buffer();
+        let fetched = buffer.take(Some(now));
+        buffer.reader = match buffer.reader {
+            Reader::Gone => Reader::Gone,
+            _ if fetched.again_at.is_some() => Reader::Timed,
+            _ => Reader::Idle,
+        };
+        fetched
+    }
+
+    /// Fetches all that waits, and takes nothing more.
     pub(crate) fn close(&self) -> Vec<report::News> {
         let mut buffer = self.buffer();
         buffer.reader = Reader::Gone;
-        buffer.take()
+        buffer.take(None).news
+    }
+
+    /// True once the run is over.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.buffer().reader == Reader::Gone
     }
 
     fn buffer(&self) -> MutexGuard<'_, Buffer> {
@@ -160,21 +208,14 @@ mod tests {
 
     fn shape(news: &[report::News]) -> Vec<(i64, String)> {
         let describe = |news: &report::News| match news {
-            report::News::Progress(p) => (
-                p.event_number,
-                p.progress
-                    .as_ref()
-                    .and_then(|p| p.percent)
-                    .unwrap_or(-1.0)
-                    .to_string(),
-            ),
-            report::News::Log(l) => (
-                l.event_number,
-                l.line
-                    .as_ref()
-                    .map(|line| line.message.clone())
-                    .unwrap_or_default(),
-            ),
+            report::News::Progress(p) => {
+                let percent = p.progress.as_ref().and_then(|p| p.percent);
+                (p.event_number, percent.unwrap_or(-1.0).to_string())
+            }
+            report::News::Log(l) => {
+                let message = l.line.as_ref().map(|line| line.message.clone());
+                (l.event_number, message.unwrap_or_default())
+            }
             other => panic!("unexpected {other:?}"),
         };
         news.iter().map(describe).collect()
@@ -182,51 +223,77 @@ mod tests {
 
     #[test]
     fn event_numbers_grow_over_progress_and_logs_and_over_fetches() {
-        let mut buffer = Buffer::default();
-        buffer.push(progress(1.0));
-        buffer.push(log("a"));
-        assert_eq!(shape(&buffer.take()), [(1, "1".to_owned()), (2, "a".to_owned())]);
-        buffer.push(log("b"));
-        assert_eq!(shape(&buffer.take()), [(3, "b".to_owned())]);
+        let mailbox = Mailbox::default();
+        let now = Instant::now();
+        for item in [log("a"), progress(1.0), log("b")] {
+            mailbox.leave(item);
+        }
+        let expected = [(1, "a".to_owned()), (2, "1".to_owned()), (3, "b".to_owned())];
+        assert_eq!(shape(&mailbox.fetch(now).news), expected);
+        mailbox.leave(log("c"));
+        assert_eq!(shape(&mailbox.fetch(now).news), [(4, "c".to_owned())]);
     }
 
     #[test]
-    fn up_to_32_waiting_progress_reports_are_kept_and_then_the_latest_replaces() {
-        let mut buffer = Buffer::default();
-        for percent in 0..32 {
-            buffer.push(progress(f64::from(percent)));
+    fn progress_leaves_at_a_bounded_rate_and_the_latest_counts() {
+        let mailbox = Mailbox::default();
+        let start = Instant::now();
+        assert!(mailbox.leave(progress(1.0)), "the first leaves at once");
+        assert_eq!(mailbox.fetch(start).news.len(), 1);
+        assert!(mailbox.leave(progress(2.0)));
+        let fetched = mailbox.fetch(start);
+        assert_eq!(
+            (fetched.news.len(), fetched.again_at),
+            (0, Some(start + PROGRESS_EVERY))
+        );
+        assert!(!mailbox.leave(progress(3.0)), "the protocol comes by itself");
+        assert!(mailbox.leave(log("a")), "a line does not wait for it");
+        let fetched = mailbox.fetch(start);
+        assert_eq!(shape(&fetched.news), [(2, "a".to_owned())]);
+        assert_eq!(fetched.again_at, Some(start + PROGRESS_EVERY));
+        let fetched = mailbox.fetch(start + PROGRESS_EVERY);
+        assert_eq!(shape(&fetched.news), [(3, "3".to_owned())]);
+        assert_eq!(fetched.again_at, None);
+    }
+
+    #[test]
+    fn the_last_progress_leaves_with_the_end_whatever_the_rate() {
+        let mailbox = Mailbox::default();
+        let now = Instant::now();
+        mailbox.leave(progress(1.0));
+        mailbox.fetch(now);
+        for percent in 2..=4_000 {
+            mailbox.leave(progress(f64::from(percent)));
+            mailbox.fetch(now);
         }
-        assert_eq!(buffer.items.len(), 32);
-        buffer.push(progress(40.0));
-        buffer.push(progress(50.0));
-        let taken = shape(&buffer.take());
-        assert_eq!(taken.len(), 32);
-        assert_eq!(taken[30..], [(31, "30".to_owned()), (32, "50".to_owned())]);
+        assert_eq!(shape(&mailbox.close()), [(2, "4000".to_owned())]);
     }
 
     #[test]
     fn surplus_log_lines_drop_the_oldest_and_say_how_many() {
-        let mut buffer = Buffer::default();
+        let mailbox = Mailbox::default();
+        mailbox.leave(log("first"));
+        mailbox.leave(progress(7.0));
         for number in 0..MAX_LOGS + 3 {
-            buffer.push(log(&number.to_string()));
+            mailbox.leave(log(&number.to_string()));
         }
-        let taken = shape(&buffer.take());
-        assert_eq!(taken.len(), MAX_LOGS + 1);
+        let taken = shape(&mailbox.close());
+        assert_eq!(taken.len(), MAX_LOGS + 2);
         assert!(
-            taken[0].1.starts_with("3 earlier log lines were dropped"),
+            taken[0].1.starts_with("4 earlier log lines were dropped"),
             "{}",
             taken[0].1
         );
-        assert_eq!(taken[1], (2, "3".to_owned()));
+        assert_eq!(taken[1..3], [(2, "7".to_owned()), (3, "3".to_owned())]);
     }
 
     #[test]
     fn the_protocol_is_told_once_until_it_fetches_and_never_after_the_end() {
         let mailbox = Mailbox::default();
         assert_eq!((mailbox.leave(log("a")), mailbox.leave(log("b"))), (true, false));
-        assert_eq!(mailbox.fetch().len(), 2);
-        assert!(mailbox.leave(log("c")));
+        assert_eq!(mailbox.fetch(Instant::now()).news.len(), 2);
+        assert!(mailbox.leave(log("c")) && !mailbox.is_closed());
         assert_eq!(mailbox.close().len(), 1);
-        assert!(!mailbox.leave(log("d")) && mailbox.close().is_empty());
+        assert!(mailbox.is_closed() && !mailbox.leave(log("d")) && mailbox.close().is_empty());
     }
 }

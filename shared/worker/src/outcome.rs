@@ -1,5 +1,7 @@
 //! What a run's end means, given what it was told.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tasklease_proto::{
     convert::duration_to_wire,
@@ -12,38 +14,78 @@ use crate::{
     task_error::{Again, Cause, TaskError},
 };
 
-/// What the runtime told the code of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// What the runtime told the code of a run; a later variant overrides an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) enum Told {
     /// Nothing: it may run to its end.
     #[default]
     Nothing,
     /// To stop because the worker stops; the task will run elsewhere.
     Release,
-    /// To stop because the task was cancelled or timed out.
+    /// To stop because the run has taken longer than it may.
+    TimeOut {
+        /// The longest time it may take.
+        limit: Duration,
+    },
+    /// To stop because the task was cancelled.
     Cancel {
         /// Why.
         reason: String,
     },
 }
 
+/// Whether the worker has begun to drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Draining {
+    Yes,
+    No,
+}
+
 /// The report of a run whose code has returned.
 ///
 /// After a cancel request every return is a cancelled run, because that request has been promised
-/// to win. Code that was merely asked to make room may still have finished in time.
-pub(crate) fn of_return(result: TaskResult<Bytes>, told: &Told) -> News {
-    match (told, result) {
-        (Told::Cancel { reason }, _) => cancelled(reason),
-        (_, Ok(result)) => News::Succeeded(Succeeded {
-            output: Some(Output::ResultJson(result)),
-        }),
-        (Told::Release, Err(_)) => released("the worker is stopping"),
-        (Told::Nothing, Err(error)) if error.cause == Cause::Cancelled => failed(&TaskError::new(
+/// to win. Otherwise what the code says counts: a draining worker hands back only code that
+/// stopped because of it.
+pub(crate) fn of_return(result: TaskResult<Bytes>, told: &Told, draining: Draining) -> News {
+    let error = match (told, result) {
+        (Told::Cancel { reason }, _) => return cancelled(reason),
+        (_, Ok(result)) => {
+            return News::Succeeded(Succeeded {
+                output: Some(Output::ResultJson(result)),
+            });
+        }
+        (_, Err(error)) => error,
+    };
+    match (error.cause, told) {
+        (Cause::Dropped, _) => released(&error.message),
+        (_, Told::TimeOut { limit }) => timed_out(*limit, Some(&error)),
+        (Cause::Stopped, Told::Release) => released(RELEASED),
+        (Cause::Stopped, _) if draining == Draining::Yes => released(RELEASED),
+        (Cause::Stopped, _) => failed(&TaskError::new(
             "CANCELLED_BY_CODE",
             "the code stopped as if it were cancelled, but nobody asked it to",
         )),
-        (Told::Nothing, Err(error)) => failed(&error),
+        (Cause::Fault, _) => failed(&error),
     }
+}
+
+/// The report of a run whose code did not stop within its grace.
+pub(crate) fn of_dropped(told: &Told) -> News {
+    match told {
+        Told::Cancel { reason } => cancelled(reason),
+        Told::TimeOut { limit } => timed_out(*limit, None),
+        Told::Nothing | Told::Release => released(RELEASED),
+    }
+}
+
+/// Why a draining worker hands tasks back.
+pub(crate) const RELEASED: &str = "the worker is stopping";
+
+fn timed_out(limit: Duration, error: Option<&TaskError>) -> News {
+    let message = format!("the run took longer than its limit of {} s", limit.as_secs_f64());
+    let said = error.filter(|error| error.cause == Cause::Fault);
+    let detail = said.map(|error| format!("when told to stop, the code failed with {error}"));
+    failed(&TaskError::new("TIMED_OUT", message).with_detail(detail.unwrap_or_default()))
 }
 
 pub(crate) fn cancelled(message: &str) -> News {
@@ -75,7 +117,7 @@ pub(crate) fn failed(error: &TaskError) -> News {
 }
 
 /// The longest delay that the contract allows.
-const LONGEST_RETRY: std::time::Duration = std::time::Duration::from_secs(366 * 24 * 3_600);
+const LONGEST_RETRY: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 #[cfg(test)]
 mod tests {
@@ -94,35 +136,89 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_cancel_request_wins_over_every_return() {
-        for result in [
+    const TIME_OUT: Told = Told::TimeOut {
+        limit: Duration::from_secs(9),
+    };
+
+    /// What code may return: a success, a stop, a failure, and one that no retry mends.
+    fn returns() -> [TaskResult<Bytes>; 4] {
+        let failure = TaskError::new("X", "x");
+        let hopeless = failure.clone().non_retryable();
+        [
             Ok(Bytes::from_static(b"{}")),
             Err(TaskError::cancelled()),
-            Err(TaskError::new("X", "x")),
-        ] {
-            assert_eq!(of_return(result, &cancel()), cancelled("by hand"));
+            Err(failure),
+            Err(hopeless),
+        ]
+    }
+
+    fn words(told: &Told, draining: Draining) -> [String; 4] {
+        returns().map(|result| match of_return(result, told, draining) {
+            News::Succeeded(_) => "succeeded".into(),
+            News::Cancelled(cancelled) => format!("cancelled: {}", cancelled.message),
+            News::Released(_) => "released".into(),
+            News::Failed(failed) => {
+                let hopeless = if failed.non_retryable { ", hopeless" } else { "" };
+                format!("failed: {}{hopeless}", failed.error.unwrap_or_default().r#type)
+            }
+            other => panic!("no outcome: {other:?}"),
+        })
+    }
+
+    #[test]
+    fn a_cancel_request_wins_over_every_return() {
+        for draining in [Draining::No, Draining::Yes] {
+            assert_eq!(words(&cancel(), draining), ["cancelled: by hand"; 4]);
         }
     }
 
     #[test]
-    fn a_cancelled_error_that_nobody_asked_for_is_a_failure() {
+    fn what_code_says_while_the_worker_drains_counts_and_only_a_stop_is_handed_back() {
+        let expected = ["succeeded", "released", "failed: X", "failed: X, hopeless"];
+        assert_eq!(words(&Told::Release, Draining::Yes), expected);
+        assert_eq!(words(&Told::Nothing, Draining::Yes), expected);
+    }
+
+    #[test]
+    fn a_stop_that_nobody_asked_for_is_a_failure() {
         assert_eq!(
-            kind_of(&of_return(Err(TaskError::cancelled()), &Told::Nothing)),
-            "CANCELLED_BY_CODE"
+            words(&Told::Nothing, Draining::No),
+            [
+                "succeeded",
+                "failed: CANCELLED_BY_CODE",
+                "failed: X",
+                "failed: X, hopeless"
+            ]
         );
     }
 
     #[test]
-    fn code_that_makes_room_for_a_stopping_worker_is_released_unless_it_finished() {
-        assert!(matches!(
-            of_return(Err(TaskError::cancelled()), &Told::Release),
-            News::Released(_)
-        ));
-        assert!(matches!(
-            of_return(Ok(Bytes::new()), &Told::Release),
-            News::Succeeded(_)
-        ));
+    fn a_run_out_of_time_has_timed_out_unless_it_succeeded() {
+        let (timed_out, said) = ("failed: TIMED_OUT", words(&TIME_OUT, Draining::Yes));
+        assert_eq!(said, ["succeeded", timed_out, timed_out, timed_out]);
+        let News::Failed(failed) = of_return(Err(TaskError::new("X", "x")), &TIME_OUT, Draining::No) else {
+            panic!("not failed")
+        };
+        let detail = failed.error.expect("an error").detail;
+        assert!(detail.ends_with("failed with X: x"), "{detail}");
+    }
+
+    #[test]
+    fn code_that_does_not_stop_ends_as_it_was_told() {
+        assert_eq!(of_dropped(&cancel()), cancelled("by hand"));
+        assert_eq!(kind_of(&of_dropped(&TIME_OUT)), "TIMED_OUT");
+        assert!(matches!(of_dropped(&Told::Release), News::Released(_)));
+    }
+
+    #[test]
+    fn code_that_its_runtime_dropped_is_handed_back() {
+        let outcome = of_return(Err(TaskError::dropped()), &Told::Nothing, Draining::No);
+        assert!(matches!(outcome, News::Released(_)));
+    }
+
+    #[test]
+    fn a_cancel_overrides_a_time_out_and_that_a_release() {
+        assert!(cancel() > TIME_OUT && TIME_OUT > Told::Release && Told::Release > Told::Nothing);
     }
 
     #[test]

@@ -2,15 +2,15 @@
 //!
 //! Everything that happens (a message, a stream that breaks, code that returns) reaches the actor
 //! as an [`Event`]; the structures it works on ([`outbox`], [`leases`], [`credit`], [`heartbeats`],
-//! [`line`]) are plain data and take the time as an argument.
+//! [`kept_stream`]) are plain data and take the time as an argument.
 
 mod actor;
 mod claiming;
 mod credit;
 mod event;
 mod heartbeats;
+mod kept_stream;
 mod leases;
-mod line;
 mod outbox;
 mod reporting;
 mod stopping;

@@ -9,11 +9,11 @@ use tasklease_proto::json;
 use crate::{
     context::Context,
     task::{Task, TaskResult},
-    task_error::TaskError,
+    task_error::{IntoTaskError, TaskError},
 };
 
-/// Largest result that fits into a message with room to spare.
-const MAX_RESULT_BYTES: usize = 15 << 20;
+/// Largest result that any scheduler may be configured to store.
+const MAX_RESULT_BYTES: usize = 14 << 20;
 
 /// A task type with its parameters and result as JSON text.
 pub(crate) trait Code: Send + Sync {
@@ -24,13 +24,16 @@ struct Typed<T>(T);
 
 impl<T: Task> Code for Typed<T> {
     fn run<'a>(&'a self, payload: Bytes, ctx: &'a Context) -> BoxFuture<'a, TaskResult<Bytes>> {
-        Box::pin(async move {
-            let params = parse_params(&payload)?;
-            drop(payload);
-            let output = self.0.run(params, ctx).await?;
-            write_result(&output)
-        })
+        Box::pin(run_task(&self.0, payload, ctx))
     }
+}
+
+/// Runs a task between JSON texts.
+pub(crate) async fn run_task<T: Task>(task: &T, payload: Bytes, ctx: &Context) -> TaskResult<Bytes> {
+    let params = parse_params(&payload)?;
+    drop(payload);
+    let output = task.run(params, ctx).await;
+    write_result(&output.map_err(IntoTaskError::into_task_error)?)
 }
 
 /// The registered task types.
@@ -87,10 +90,10 @@ fn write_result<O: serde::Serialize>(output: &O) -> TaskResult<Bytes> {
     json::check_object(&text).map_err(|error| invalid(format!("the result cannot be stored: {error}")))?;
     if text.len() > MAX_RESULT_BYTES {
         let message = format!(
-            "the result has {} bytes, at most {MAX_RESULT_BYTES} can be sent",
+            "the result has {} bytes, at most {MAX_RESULT_BYTES} can be stored",
             text.len()
         );
-        return Err(TaskError::new("RESULT_REFUSED", message).non_retryable());
+        return Err(TaskError::new("RESULT_TOO_LARGE", message).non_retryable());
     }
     Ok(text.into())
 }
@@ -148,7 +151,7 @@ mod tests {
         let huge = "x".repeat(MAX_RESULT_BYTES);
         assert_eq!(
             write_result(&huge).expect_err("too large").kind(),
-            "RESULT_REFUSED"
+            "RESULT_TOO_LARGE"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Starting the code of leases, and stopping it.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread, time::Instant};
 
 use bytes::Bytes;
 use futures_util::future::{AbortHandle, AbortRegistration, Abortable};
@@ -46,7 +46,7 @@ impl Launcher {
         panic_capture::install();
         Self {
             registry,
-            host: Arc::new(Host { runtime, events }),
+            host: Arc::new(Host::new(runtime, events)),
         }
     }
 
@@ -54,18 +54,30 @@ impl Launcher {
         self.registry.names().map(str::to_owned).collect()
     }
 
-    /// Gets the code of a lease ready, which comes back if its type is not registered.
+    /// Tells the code of all runs that the worker drains.
+    pub(crate) fn tell_draining(&self) {
+        self.host.draining.cancel();
+    }
+
+    /// True once [`tell_draining`](Self::tell_draining) was called.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.host.draining.is_cancelled()
+    }
+
+    /// Gets the code of a lease ready, which comes back if its type is not registered. Its run
+    /// timeout counts from when the lease was received.
     pub(crate) fn prepare(
         &self,
         key: LeaseKey,
         mut lease: LeasedTask,
+        received: Instant,
     ) -> Result<(RunningCode, Launch), LeasedTask> {
         let Some(code) = self.registry.find(&lease.task_type) else {
             return Err(lease);
         };
         let payload = std::mem::take(&mut lease.payload_json);
         let slot = Arc::new(Slot::new(Arc::clone(&self.host)));
-        let run = Arc::new(Run::new(key, lease, &slot, Arc::clone(&self.host)));
+        let run = Arc::new(Run::new(key, lease, received, &slot, Arc::clone(&self.host)));
         let (abort, aborted) = AbortHandle::new_pair();
         let launch = Launch {
             code,
@@ -122,10 +134,11 @@ struct Return {
 impl Drop for Return {
     fn drop(&mut self) {
         let result = self.result.take().unwrap_or_else(|| {
-            Err(TaskError::new(
-                "PANIC",
-                "the code ended without a result, perhaps by a panic while it was torn down",
-            ))
+            Err(if thread::panicking() {
+                TaskError::new("PANIC", "the code panicked while it was torn down")
+            } else {
+                TaskError::dropped()
+            })
         });
         let slot = self.slot.take().map(Arc::try_unwrap);
         let frees_slot = matches!(slot, Some(Ok(_)));
@@ -143,6 +156,11 @@ impl Drop for Return {
 
 async fn run(code: Arc<dyn Code>, payload: Bytes, mut end: Return) {
     let ctx = Context::new(Arc::clone(&end.run));
+    // Told to stop, or even ended, before a thread was free: code that has not begun need not begin.
+    if let Err(stopped) = ctx.check_cancelled() {
+        end.result = Some(Err(stopped.into()));
+        return;
+    }
     let result = panic_capture::catch_async(code.run(payload, &ctx)).await;
     let (key, task_type) = (end.run.key, ctx.task_type());
     match &result {

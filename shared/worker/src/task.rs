@@ -4,7 +4,10 @@ use std::future::Future;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{context::Context, task_error::TaskError};
+use crate::{
+    context::Context,
+    task_error::{IntoTaskError, TaskError},
+};
 
 /// What a task's code returns.
 pub type TaskResult<T> = Result<T, TaskError>;
@@ -22,10 +25,15 @@ pub trait Task: Send + Sync + 'static {
     /// The result: anything that becomes a JSON object; other values are wrapped as
     /// `{"value": …}`.
     type Output: Serialize + Send;
+    /// The error. [`TaskError`] takes every other error with `?`; `anyhow::Error`,
+    /// `Box<dyn Error + Send + Sync>` and types that implement [`IntoTaskError`] can stand in its
+    /// place.
+    type Error: IntoTaskError;
 
     /// Runs one task.
     ///
-    /// The future is dropped at its next await if it goes on after its lease was lost.
+    /// The future is dropped at its next await if it goes on after its run has ended otherwise:
+    /// when the lease was lost, or when code that was told to stop does not stop.
     ///
     /// # Errors
     /// Any error fails the run; the task is tried again unless the error says otherwise.
@@ -33,5 +41,5 @@ pub trait Task: Send + Sync + 'static {
         &self,
         params: Self::Params,
         ctx: &Context,
-    ) -> impl Future<Output = TaskResult<Self::Output>> + Send;
+    ) -> impl Future<Output = Result<Self::Output, Self::Error>> + Send;
 }

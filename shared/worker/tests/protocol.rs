@@ -8,10 +8,12 @@ use std::{sync::Arc, time::Duration};
 
 use peer::{Answer, Peer, ReportStream, RunningWorker, Timing, lease_ref, within};
 use tasklease_proto::v1::{
-    Acknowledgement, Drain, RefusedReport, SessionEnded, claim_task_response, report::News,
-    report_progress_response, succeeded::Output,
+    Acknowledgement, Drain, SessionEnded, claim_task_response, report::News, report_progress_response,
+    succeeded::Output,
 };
-use tasklease_worker::{Context, LogLevel, Task, TaskError, TaskResult, WorkerError};
+use tasklease_worker::{
+    Context, LogLevel, Progress, StopReason, Task, TaskError, TaskResult, Worker, WorkerArgs, WorkerError,
+};
 use tokio::sync::{
     Semaphore,
     mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -23,7 +25,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 #[derive(Debug, PartialEq)]
 enum Seen {
     Started,
-    Cancelled(String),
+    Stopped(StopReason),
     Dropped,
 }
 
@@ -40,6 +42,7 @@ impl Task for Echo {
     const TYPE: &'static str = "echo";
     type Params = Params;
     type Output = serde_json::Value;
+    type Error = TaskError;
 
     async fn run(&self, params: Params, ctx: &Context) -> TaskResult<Self::Output> {
         ctx.update_progress(50.0, "Halfway");
@@ -74,13 +77,15 @@ impl Task for Wait {
     const TYPE: &'static str = "wait";
     type Params = Params;
     type Output = &'static str;
+    type Error = TaskError;
 
     async fn run(&self, _: Params, ctx: &Context) -> TaskResult<Self::Output> {
         let _ = self.seen.send(Seen::Started);
         tokio::select! {
             () = ctx.cancelled() => {
-                let _ = self.seen.send(Seen::Cancelled(ctx.cancel_reason().unwrap_or_default().to_owned()));
-                Err(TaskError::cancelled())
+                let stopped = ctx.check_cancelled().expect_err("the signal came");
+                let _ = self.seen.send(Seen::Stopped(stopped.reason().clone()));
+                Err(stopped.into())
             }
             permit = self.go.acquire() => {
                 permit?.forget();
@@ -105,6 +110,7 @@ impl Task for Deaf {
     const TYPE: &'static str = "deaf";
     type Params = Params;
     type Output = ();
+    type Error = TaskError;
 
     async fn run(&self, _: Params, _: &Context) -> TaskResult<()> {
         let _tells = TellsDrop(self.0.clone());
@@ -119,6 +125,7 @@ impl Task for Panics {
     const TYPE: &'static str = "panics";
     type Params = Params;
     type Output = ();
+    type Error = TaskError;
 
     async fn run(&self, params: Params, _: &Context) -> TaskResult<()> {
         panic!("number {} is cursed", params.number)
@@ -135,6 +142,7 @@ impl Task for BlocksThread {
     const TYPE: &'static str = "blocks_thread";
     type Params = Params;
     type Output = ();
+    type Error = TaskError;
 
     async fn run(&self, _: Params, _: &Context) -> TaskResult<()> {
         let _ = self.1.send(Seen::Started);
@@ -143,10 +151,117 @@ impl Task for BlocksThread {
     }
 }
 
+fn cancelled(reason: &str) -> Seen {
+    Seen::Stopped(StopReason::Cancelled {
+        reason: reason.into(),
+    })
+}
+
+fn lost(why: &str) -> Seen {
+    Seen::Stopped(StopReason::LeaseLost { why: why.into() })
+}
+
 async fn saw(told: &mut UnboundedReceiver<Seen>) -> Seen {
     within("a sign of the task's code", told.recv())
         .await
         .expect("the code is registered")
+}
+
+/// Returns a text of as many bytes as its number says.
+struct Huge;
+
+impl Task for Huge {
+    const TYPE: &'static str = "huge";
+    type Params = Params;
+    type Output = String;
+    type Error = TaskError;
+
+    async fn run(&self, params: Params, _: &Context) -> TaskResult<String> {
+        Ok("x".repeat(params.number as usize))
+    }
+}
+
+/// Fails for good once it is told to stop.
+struct FailsWhenTold;
+
+impl Task for FailsWhenTold {
+    const TYPE: &'static str = "fails_when_told";
+    type Params = Params;
+    type Output = ();
+    type Error = TaskError;
+
+    async fn run(&self, _: Params, ctx: &Context) -> TaskResult<()> {
+        ctx.cancelled().await;
+        Err(TaskError::new("NO_PAPER", "the printer has no paper").non_retryable())
+    }
+}
+
+/// Asks to be handed back once the worker drains.
+struct LeavesOnDrain;
+
+impl Task for LeavesOnDrain {
+    const TYPE: &'static str = "leaves_on_drain";
+    type Params = Params;
+    type Output = ();
+    type Error = TaskError;
+
+    async fn run(&self, _: Params, ctx: &Context) -> TaskResult<()> {
+        ctx.draining().await;
+        assert!(ctx.is_draining() && !ctx.is_cancelled());
+        Err(TaskError::cancelled())
+    }
+}
+
+/// Queues a closure that tells its number when it begins and waits at the gate.
+struct Closures {
+    gate: Arc<std::sync::Mutex<std::sync::mpsc::Receiver<()>>>,
+    begun: UnboundedSender<u32>,
+}
+
+impl Task for Closures {
+    const TYPE: &'static str = "closures";
+    type Params = Params;
+    type Output = ();
+    type Error = TaskError;
+
+    async fn run(&self, params: Params, ctx: &Context) -> TaskResult<()> {
+        let (gate, begun) = (Arc::clone(&self.gate), self.begun.clone());
+        let closure = ctx.blocking(move || {
+            let _ = begun.send(params.number);
+            let _ = gate.lock().map(|gate| gate.recv());
+            Ok(())
+        });
+        let mut closure = std::pin::pin!(closure);
+        // It stands in the queue once it was polled.
+        std::future::poll_fn(|cx| {
+            let _ = closure.as_mut().poll(cx);
+            std::task::Poll::Ready(())
+        })
+        .await;
+        ctx.report(Progress::unknown());
+        Ok(closure.await?)
+    }
+}
+
+/// Reports progress as often as its number says, and a line in the middle.
+struct Chatty;
+
+impl Task for Chatty {
+    const TYPE: &'static str = "chatty";
+    type Params = Params;
+    type Output = ();
+    type Error = TaskError;
+
+    async fn run(&self, params: Params, ctx: &Context) -> TaskResult<()> {
+        for number in 1..=params.number {
+            ctx.update_progress(f64::from(number) * 100.0 / f64::from(params.number), "Talking");
+            if number == params.number / 2 {
+                ctx.log(LogLevel::Info, "halfway");
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
 }
 
 fn error_type(news: &News) -> &str {
@@ -230,7 +345,7 @@ async fn a_stale_lease_stops_its_code_and_drops_its_outcome() {
         stale: vec![lease_ref("t1")],
         ..Acknowledgement::default()
     });
-    assert_eq!(saw(&mut told).await, Seen::Cancelled("the lease is lost".into()));
+    assert_eq!(saw(&mut told).await, lost("the scheduler has given it up"));
     // `stop` fails on any report that comes before the goodbye.
     stop(worker, &mut reports).await;
 }
@@ -245,7 +360,7 @@ async fn a_cancel_request_reaches_the_code_and_ends_the_run_as_cancelled() {
     reports.expect_accepted("t1").await;
     assert_eq!(saw(&mut told).await, Seen::Started);
     reports.cancel("t1", "by hand", Duration::from_secs(10));
-    assert_eq!(saw(&mut told).await, Seen::Cancelled("by hand".into()));
+    assert_eq!(saw(&mut told).await, cancelled("by hand"));
     match reports.news_of("t1").await {
         News::Cancelled(cancelled) => assert_eq!(cancelled.message, "by hand"),
         other => panic!("expected cancelled, got {other:?}"),
@@ -350,7 +465,7 @@ async fn when_the_session_ends_its_code_is_cancelled_and_a_new_session_begins() 
     reports.send(report_progress_response::Message::Ended(SessionEnded {
         reason: "expired".into(),
     }));
-    assert!(matches!(saw(&mut told).await, Seen::Cancelled(reason) if reason.contains("expired")));
+    assert_eq!(saw(&mut told).await, lost("the scheduler ended it: expired"));
     let (_claim, mut reports, credit) = peer.session("s2", Timing::Usual).await;
     assert!(credit > 0);
     stop(worker, &mut reports).await;
@@ -367,7 +482,10 @@ async fn without_acknowledged_heartbeats_the_worker_stops_its_own_code() {
     claim.lease("t2", "deaf", "{}");
     assert_eq!(saw(&mut told).await, Seen::Started);
     assert_eq!(saw(&mut deaf_told).await, Seen::Started);
-    assert!(matches!(saw(&mut told).await, Seen::Cancelled(_)));
+    assert_eq!(
+        saw(&mut told).await,
+        lost("no scheduler confirmed the session in time")
+    );
     assert_eq!(saw(&mut deaf_told).await, Seen::Dropped);
     // The worker may have tried to go on with the old session before it gave it up.
     let hello = loop {
@@ -420,7 +538,7 @@ async fn after_the_grace_period_unfinished_code_is_cancelled_and_released() {
         (Seen::Started, Seen::Started)
     );
     worker.shutdown.trigger_soft();
-    assert!(matches!(saw(&mut told).await, Seen::Cancelled(_)));
+    assert_eq!(saw(&mut told).await, Seen::Stopped(StopReason::Drained));
     assert!(matches!(reports.news_of("t1").await, News::Released(_)));
     assert!(matches!(reports.news_of("t2").await, News::Released(_)));
     assert_eq!(saw(&mut deaf_told).await, Seen::Dropped);
@@ -502,16 +620,219 @@ async fn a_refused_result_is_reported_as_a_failure() {
     claim.lease("t1", "wait", "{}");
     reports.expect_accepted("t1").await;
     go.add_permits(1);
-    let (sequence, _) = reports.unacknowledged().await;
-    reports.answer(Acknowledgement {
-        sequences: vec![sequence],
-        refused: vec![RefusedReport {
-            lease: Some(lease_ref("t1")),
-            message: "result: too large".into(),
-        }],
-        ..Acknowledgement::default()
-    });
+    assert!(is_success(&reports.refuse("t1", "result: too large").await));
     assert_eq!(error_type(&reports.news_of("t1").await), "RESULT_REFUSED");
+    stop(worker, &mut reports).await;
+}
+
+#[tokio::test]
+async fn a_run_whose_every_outcome_is_refused_does_not_stay_with_the_worker() {
+    let mut peer = Peer::start().await;
+    let (wait, go, _told) = Wait::new();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(wait));
+    let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease("t1", "wait", "{}");
+    reports.expect_accepted("t1").await;
+    go.add_permits(1);
+    assert!(is_success(&reports.refuse("t1", "no").await));
+    assert_eq!(error_type(&reports.refuse("t1", "no").await), "RESULT_REFUSED");
+    assert!(matches!(reports.refuse("t1", "no").await, News::Released(_)));
+    drop((claim, reports));
+    let (claim, hello) = peer.hello().await;
+    assert_eq!(hello.held, [], "the scheduler may give it to another worker");
+    claim.open("s1", Timing::Usual, Answer::Resumed);
+    stop(worker, &mut peer.report_stream("s1").await).await;
+}
+
+#[tokio::test]
+async fn a_result_that_no_message_can_carry_fails_its_run_and_other_reports_pass() {
+    let mut peer = Peer::start().await;
+    let (wait, go, _told) = Wait::new();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(wait).register(Huge));
+    let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease("t1", "wait", "{}");
+    reports.expect_accepted("t1").await;
+    // More than the 4 MiB that the peer takes.
+    claim.lease("t2", "huge", r#"{"number":5000000}"#);
+    reports.breaks().await;
+    go.add_permits(1);
+    let mut reports = peer.report_stream("s1").await;
+    let mut outcomes = Vec::new();
+    while outcomes.len() < 2 {
+        match reports.report().await.news {
+            Some(News::Accepted(_)) | None => {}
+            Some(News::Succeeded(_)) => outcomes.push("succeeded".to_owned()),
+            Some(news) => outcomes.push(error_type(&news).to_owned()),
+        }
+    }
+    outcomes.sort();
+    assert_eq!(outcomes, ["RESULT_TOO_LARGE", "succeeded"]);
+    drop(claim);
+    worker.shutdown.trigger_hard();
+    worker.ended().await.expect("a clean end");
+}
+
+#[tokio::test]
+async fn a_result_that_is_larger_than_any_scheduler_stores_fails_without_being_sent() {
+    let mut peer = Peer::start().await;
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(Huge));
+    let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease("t1", "huge", r#"{"number":20000000}"#);
+    assert_eq!(error_type(&reports.outcome_of("t1").await), "RESULT_TOO_LARGE");
+    stop(worker, &mut reports).await;
+}
+
+#[tokio::test]
+async fn what_code_says_while_the_worker_drains_counts() {
+    let mut peer = Peer::start().await;
+    let worker = RunningWorker::start(&[&peer], 0, |worker| worker.register(FailsWhenTold));
+    let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease("t1", "fails_when_told", "{}");
+    reports.expect_accepted("t1").await;
+    worker.shutdown.trigger_soft();
+    let news = reports.news_of("t1").await;
+    assert_eq!(error_type(&news), "NO_PAPER");
+    assert!(
+        matches!(&news, News::Failed(failed) if failed.non_retryable),
+        "{news:?}"
+    );
+    reports.expect_goodbye().await;
+    worker.ended().await.expect("a clean end");
+}
+
+#[tokio::test]
+async fn code_learns_at_once_that_the_worker_drains_and_may_be_handed_back() {
+    let mut peer = Peer::start().await;
+    let (wait, go, mut told) = Wait::new();
+    let worker = RunningWorker::start(&[&peer], 3_600, |worker| {
+        worker.register(wait).register(LeavesOnDrain)
+    });
+    let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease("t1", "leaves_on_drain", "{}");
+    reports.expect_accepted("t1").await;
+    claim.lease("t2", "wait", "{}");
+    reports.expect_accepted("t2").await;
+    assert_eq!(saw(&mut told).await, Seen::Started);
+    worker.shutdown.trigger_soft();
+    assert!(matches!(reports.news_of("t1").await, News::Released(_)));
+    go.add_permits(1);
+    assert!(is_success(&reports.news_of("t2").await), "others may finish");
+    reports.expect_goodbye().await;
+    worker.ended().await.expect("a clean end");
+}
+
+#[tokio::test]
+async fn a_closure_that_has_not_begun_when_its_run_ends_never_begins() {
+    let mut peer = Peer::start().await;
+    // One thread for closures, which the first task takes.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let args = WorkerArgs {
+        addr: peer.address.to_string(),
+        slots: Some(2),
+        ..WorkerArgs::default()
+    };
+    let (go, gate) = std::sync::mpsc::channel();
+    let (begun, mut begins) = unbounded_channel();
+    let closures = Closures {
+        gate: Arc::new(std::sync::Mutex::new(gate)),
+        begun,
+    };
+    let worker = Worker::new(args).expect("valid").register(closures);
+    let worker = RunningWorker::start_on(runtime.handle(), worker);
+    let (mut claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    let mut begins = async || within("a closure that begins", begins.recv()).await;
+    claim.lease("t1", "closures", r#"{"number":1}"#);
+    reports.expect_accepted("t1").await;
+    assert_eq!(begins().await, Some(1));
+    assert!(matches!(reports.news_of("t1").await, News::Progress(_)));
+
+    claim.lease("t2", "closures", r#"{"number":2}"#);
+    reports.expect_accepted("t2").await;
+    assert!(matches!(reports.news_of("t2").await, News::Progress(_)));
+    reports.cancel("t2", "by hand", Duration::ZERO);
+    assert!(matches!(reports.news_of("t2").await, News::Cancelled(_)));
+    assert_eq!(claim.credit().await, 1, "its slot does not wait for a thread");
+
+    claim.lease("t3", "closures", r#"{"number":3}"#);
+    reports.expect_accepted("t3").await;
+    assert!(matches!(reports.news_of("t3").await, News::Progress(_)));
+    for _ in 0..2 {
+        go.send(()).expect("the closures wait");
+    }
+    assert_eq!(
+        begins().await,
+        Some(3),
+        "closures begin in order, and not the second"
+    );
+    drop(claim);
+    worker.shutdown.trigger_hard();
+    worker.ended().await.expect("a clean end");
+    runtime.shutdown_background();
+}
+
+#[tokio::test]
+async fn a_run_that_is_out_of_time_is_stopped_without_a_word_from_the_scheduler() {
+    let mut peer = Peer::start().await;
+    let (wait, _go, mut told) = Wait::new();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(wait));
+    let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease_for("t1", "wait", Duration::from_millis(50));
+    reports.expect_accepted("t1").await;
+    assert_eq!(saw(&mut told).await, Seen::Started);
+    assert_eq!(saw(&mut told).await, Seen::Stopped(StopReason::TimedOut));
+    assert_eq!(error_type(&reports.news_of("t1").await), "TIMED_OUT");
+    stop(worker, &mut reports).await;
+}
+
+#[tokio::test]
+async fn code_that_ignores_the_end_of_its_time_is_dropped_and_has_timed_out() {
+    let mut peer = Peer::start().await;
+    let (seen, mut told) = unbounded_channel();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(Deaf(seen)));
+    let (mut claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    claim.lease_for("t1", "deaf", Duration::from_millis(1));
+    reports.expect_accepted("t1").await;
+    assert_eq!(saw(&mut told).await, Seen::Started);
+    // Shortens the grace.
+    reports.cancel("t1", "timed out", Duration::ZERO);
+    assert_eq!(error_type(&reports.news_of("t1").await), "TIMED_OUT");
+    assert_eq!(saw(&mut told).await, Seen::Dropped);
+    assert_eq!(claim.credit().await, 1, "the slot is free again");
+    stop(worker, &mut reports).await;
+}
+
+#[tokio::test]
+async fn progress_of_a_fast_task_is_thinned_out_and_the_last_is_never_lost() {
+    let mut peer = Peer::start().await;
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(Chatty));
+    let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
+    let start = std::time::Instant::now();
+    claim.lease("t1", "chatty", r#"{"number":20000}"#);
+    reports.expect_accepted("t1").await;
+    let (mut progress, mut logs) = (Vec::new(), Vec::new());
+    loop {
+        match reports.news_of("t1").await {
+            News::Progress(report) => progress.extend(report.progress.and_then(|p| p.percent)),
+            News::Log(report) => logs.push(report.event_number),
+            outcome => {
+                assert!(is_success(&outcome), "{outcome:?}");
+                break;
+            }
+        }
+    }
+    // However long the machine took, ten in a second and the first and the last are the most.
+    let most = start.elapsed().as_millis() / 100 + 2;
+    assert!(
+        progress.len() as u128 <= most,
+        "{} of at most {most}",
+        progress.len()
+    );
+    assert_eq!((progress.last(), logs.len()), (Some(&100.0), 1));
     stop(worker, &mut reports).await;
 }
 

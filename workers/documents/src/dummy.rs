@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tasklease_worker::{Context, Task, TaskResult};
+use tasklease_worker::{Context, Task, TaskError, TaskResult};
 
 use crate::failure::{Failure, Kind};
 use crate::steps::Steps;
@@ -119,6 +119,7 @@ impl Task for DummyShort {
     const TYPE: &'static str = "dummy_short";
     type Params = Params;
     type Output = Output;
+    type Error = TaskError;
 
     async fn run(&self, params: Params, ctx: &Context) -> TaskResult<Output> {
         sleep_in_steps(Self::DEFAULT.overlaid(params)?, ctx).await
@@ -129,6 +130,7 @@ impl Task for DummyLong {
     const TYPE: &'static str = "dummy_long";
     type Params = Params;
     type Output = Output;
+    type Error = TaskError;
 
     async fn run(&self, params: Params, ctx: &Context) -> TaskResult<Output> {
         sleep_in_steps(Self::DEFAULT.overlaid(params)?, ctx).await
@@ -139,6 +141,7 @@ impl Task for DummyVeryLong {
     const TYPE: &'static str = "dummy_very_long";
     type Params = Params;
     type Output = Output;
+    type Error = TaskError;
 
     async fn run(&self, params: Params, ctx: &Context) -> TaskResult<Output> {
         sleep_in_steps(Self::DEFAULT.overlaid(params)?, ctx).await

@@ -9,7 +9,7 @@ mod jpeg_end;
 mod picture;
 
 use serde::{Deserialize, Serialize};
-use tasklease_worker::{Context, Task, TaskResult};
+use tasklease_worker::{Context, Task, TaskError, TaskResult};
 
 pub use decode::PixelLimit;
 pub use fit::{Fit, Size};
@@ -200,6 +200,7 @@ impl Task for ImageProcess {
     const TYPE: &'static str = "image_process";
     type Params = Params;
     type Output = Output;
+    type Error = TaskError;
 
     async fn run(&self, params: Params, ctx: &Context) -> TaskResult<Output> {
         process_image(&self.files, self.limit, &params, ctx).await

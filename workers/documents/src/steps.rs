@@ -57,7 +57,7 @@ impl Steps for Context {
     }
 
     fn check_cancelled(&self) -> Result<(), TaskError> {
-        Context::check_cancelled(self)
+        Ok(Context::check_cancelled(self)?)
     }
 
     async fn cancelled(&self) {
@@ -65,14 +65,14 @@ impl Steps for Context {
     }
 
     async fn sleep(&self, time: Duration) -> Result<(), TaskError> {
-        Context::sleep(self, time).await
+        Ok(Context::sleep(self, time).await?)
     }
 
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, TaskError> {
-        Context::blocking(self, move || work().map_err(TaskError::from)).await
+        Ok(Context::blocking(self, move || work().map_err(TaskError::from)).await?)
     }
 
     fn run_name(&self) -> RunName {

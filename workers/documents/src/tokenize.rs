@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tasklease_worker::{Context, Task, TaskResult};
+use tasklease_worker::{Context, Task, TaskError, TaskResult};
 
 pub use encoding::{Encoding, encode};
 
@@ -185,6 +185,7 @@ impl Task for Tokenize {
     const TYPE: &'static str = "tokenize";
     type Params = Params;
     type Output = Output;
+    type Error = TaskError;
 
     async fn run(&self, params: Params, ctx: &Context) -> TaskResult<Output> {
         tokenize_file(&self.files, &params, ctx).await

@@ -86,6 +86,10 @@ pub fn reported(
         Ending::Failed { .. } | Ending::Cancelled { .. } if timed_out == TimedOut::Yes => {
             counted(lease, Outcome::TimedOut, timeout_error(lease), None, jitter)
         }
+        // The worker watches the time too, and may be first.
+        Ending::Failed { error, .. } if lease.run_timeout.is_some() && error.kind == TIMED_OUT => {
+            counted(lease, Outcome::TimedOut, error, None, jitter)
+        }
         Ending::Failed {
             error,
             non_retryable: true,
@@ -104,6 +108,9 @@ pub fn reported(
     };
     verdict(lease, worker, end)
 }
+
+/// The kind of error of a run that had used up its time.
+const TIMED_OUT: &str = "TIMED_OUT";
 
 /// Whether a run had used up its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,7 +242,7 @@ fn verdict(lease: &Lease, worker: impl Into<Arc<str>>, end: End) -> Verdict {
 fn timeout_error(lease: &Lease) -> TaskError {
     let limit = lease.run_timeout.unwrap_or_default().as_secs_f64();
     TaskError::new(
-        "TIMED_OUT",
+        TIMED_OUT,
         format!("the run took longer than its limit of {limit} s"),
     )
 }
@@ -392,6 +399,23 @@ mod tests {
 
     fn is_poisoned(verdict: &Verdict) -> bool {
         matches!(&verdict.end, End::Final { error, .. } if error.kind == "POISONED")
+    }
+
+    #[test]
+    fn a_run_that_its_worker_stopped_in_time_has_timed_out_too() {
+        let ending = |non_retryable| Ending::Failed {
+            error: TaskError::new("TIMED_OUT", "m"),
+            non_retryable,
+            retry_after: None,
+        };
+        assert_eq!(end(1, ending(false)).outcome(), Outcome::TimedOut);
+        assert!(matches!(end(1, ending(true)), End::Again { next_attempt: 2, .. }));
+        let unlimited = Lease {
+            run_timeout: None,
+            ..lease(1)
+        };
+        let verdict = reported(&unlimited, "w", ending(false), TimedOut::No, 1.0);
+        assert_eq!(verdict.end.outcome(), Outcome::Failed, "no time was up");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The actor that owns the worker's state, and its loop.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -17,15 +17,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     args::Settings, error::WorkerError, lease_key::LeaseKey, registry::Registry, run_code::Launcher,
-    run_code::RunningCode,
+    run_code::RunningCode, stop::StopReason,
 };
 
 use super::{
     credit::Credit,
     event::Event,
     heartbeats::Heartbeats,
+    kept_stream::{KeptStream, Target},
     leases::Leases,
-    line::{Line, Way},
     outbox::Outbox,
     stopping::{Stopping, Urgency},
     stream::{self, Rpc, StreamId},
@@ -61,8 +61,8 @@ pub(crate) struct Actor {
     pub(super) connector: Connector,
     pub(super) launcher: Launcher,
     pub(super) session: Option<Session>,
-    pub(super) claim: Line<ClaimTaskRequest>,
-    pub(super) report: Line<ReportProgressRequest>,
+    pub(super) claim: KeptStream<ClaimTaskRequest>,
+    pub(super) report: KeptStream<ReportProgressRequest>,
     /// When the hello of the claim stream that is being opened was sent.
     pub(super) hello_at: Option<Instant>,
     /// Leases that came on the old claim stream after the hello on the new one. Unless the new
@@ -73,10 +73,12 @@ pub(crate) struct Actor {
     pub(super) credit: Credit,
     /// Runs whose code has left news, in the order they did.
     pub(super) with_news: VecDeque<LeaseKey>,
-    /// Leases whose outcome was refused, and replaced by a failure.
-    pub(super) refused_once: HashSet<LeaseKey>,
+    /// Runs with progress that must wait, and until when.
+    pub(super) delayed_news: BTreeSet<(Instant, LeaseKey)>,
+    /// Leases whose outcome was refused and replaced by another, and how often.
+    pub(super) refusals: HashMap<LeaseKey, u32>,
     /// Code of lost leases, and when its future is dropped.
-    pub(super) doomed: Vec<(Instant, AbortHandle)>,
+    pub(super) lost_code: Vec<(Instant, AbortHandle)>,
     pub(super) stopping: Stopping,
     pub(super) last_sequence: u64,
     /// Set when the scheduler refuses the worker itself.
@@ -94,16 +96,17 @@ impl Actor {
             connector: Connector::new(settings.endpoints.clone()),
             launcher: Launcher::new(registry, code_runtime, events.clone()),
             session: None,
-            claim: Line::default(),
-            report: Line::default(),
+            claim: KeptStream::default(),
+            report: KeptStream::default(),
             hello_at: None,
             deferred: Vec::new(),
             leases: Leases::default(),
             outbox: Outbox::default(),
             credit: Credit::new(settings.slots),
             with_news: VecDeque::new(),
-            refused_once: HashSet::new(),
-            doomed: Vec::new(),
+            delayed_news: BTreeSet::new(),
+            refusals: HashMap::new(),
+            lost_code: Vec::new(),
             stopping: Stopping::default(),
             last_sequence: 0,
             refused: None,
@@ -128,7 +131,7 @@ impl Actor {
             slots = self.settings.slots,
             "worker starts"
         );
-        self.claim.renew(Instant::now(), Way::Any);
+        self.claim.renew(Instant::now(), Target::Any);
         let mut batch = Vec::with_capacity(MAX_EVENTS);
         loop {
             let wake = self.next_wake();
@@ -157,13 +160,13 @@ impl Actor {
             self.flush(now);
             if let Some(reason) = self.refused.take() {
                 for code in self.leases.remove_all() {
-                    self.doom(code, "the scheduler refuses this worker", now);
+                    self.stop_lost_code(code, "the scheduler refuses this worker", now);
                 }
-                self.drop_doomed(None);
+                self.drop_lost_code(None);
                 return Err(WorkerError::Refused(reason));
             }
             if self.stopping_is_done(now) {
-                self.drop_doomed(None);
+                self.drop_lost_code(None);
                 tracing::info!("worker ends");
                 return Ok(match self.credit.taken() {
                     0 => Ended::Clean,
@@ -192,29 +195,47 @@ impl Actor {
         }
     }
 
+    /// Handles what has happened until now, so that code which has returned counts as such.
+    pub(super) fn catch_up(&mut self, now: Instant) {
+        self.check_fence(now);
+        for _ in 0..self.inbox.len() {
+            match self.inbox.try_recv() {
+                Ok(event) => self.handle(event, now),
+                Err(_) => return,
+            }
+        }
+    }
+
     fn run_timers(&mut self, now: Instant) {
-        self.drop_doomed(Some(now));
+        self.drop_lost_code(Some(now));
+        self.time_out_runs(now);
         self.end_overdue_runs(now);
+        while let Some((at, key)) = self.delayed_news.first().copied()
+            && at <= now
+        {
+            self.delayed_news.pop_first();
+            self.with_news.push_back(key);
+        }
         self.advance_stopping(now);
         self.check_overdue(now);
-        if let Some(way) = self.claim.take_due(now) {
-            let stream = self.open_stream(way);
+        if let Some(target) = self.claim.take_due(now) {
+            let stream = self.open_stream(target);
             self.claim.opening(stream);
         }
         if self.session.is_some()
-            && let Some(way) = self.report.take_due(now)
+            && let Some(target) = self.report.take_due(now)
         {
-            let stream = self.open_stream(way);
+            let stream = self.open_stream(target);
             self.report.opening(stream);
         }
     }
 
-    fn open_stream<R: Rpc>(&mut self, way: Way) -> stream::Stream<R> {
+    fn open_stream<R: Rpc>(&mut self, target: Target) -> stream::Stream<R> {
         self.next_stream += 1;
         stream::open(
             StreamId(self.next_stream),
             self.connector.clone(),
-            way,
+            target,
             self.events.clone(),
         )
     }
@@ -230,7 +251,9 @@ impl Actor {
                 .filter(|_| !self.report.is_renewing())
                 .and_then(|s| s.heartbeats.overdue_at()),
             self.leases.next_grace_end(),
-            self.doomed.iter().map(|(at, _)| *at).min(),
+            self.leases.next_deadline(),
+            self.delayed_news.first().map(|(at, _)| *at),
+            self.lost_code.iter().map(|(at, _)| *at).min(),
             self.stopping.next_wake(),
         ];
         moments.into_iter().flatten().min()
@@ -252,32 +275,35 @@ impl Actor {
         let code = self.leases.remove_all();
         tracing::warn!(reason, running = code.len(), "session lost");
         for code in code {
-            self.doom(code, reason, now);
+            self.stop_lost_code(code, reason, now);
         }
         self.session = None;
         self.outbox.clear();
         self.with_news.clear();
-        self.refused_once.clear();
+        self.delayed_news.clear();
+        self.refusals.clear();
         self.hello_at = None;
         self.deferred.clear();
         self.report.shut();
         self.claim.shut();
         self.credit.stream_replaced();
         if !self.stopping.is_requested() {
-            self.claim
-                .renew(now + Duration::from_millis(100).mul_f64(rand::random()), Way::Any);
+            self.claim.renew(
+                now + Duration::from_millis(100).mul_f64(rand::random()),
+                Target::Any,
+            );
         }
     }
 
     /// Stops code whose lease is lost: tells it, and drops its future if it does not listen.
-    pub(super) fn doom(&mut self, code: RunningCode, reason: &str, now: Instant) {
-        code.run.stop.raise(reason);
-        self.doomed.push((now + TIDY_UP, code.abort));
+    pub(super) fn stop_lost_code(&mut self, code: RunningCode, why: &str, now: Instant) {
+        code.run.stop.raise(StopReason::LeaseLost { why: why.to_owned() });
+        self.lost_code.push((now + TIDY_UP, code.abort));
     }
 
     /// Drops the futures whose time is over, or all of them.
-    fn drop_doomed(&mut self, now: Option<Instant>) {
-        self.doomed.retain(|(at, abort)| {
+    fn drop_lost_code(&mut self, now: Option<Instant>) {
+        self.lost_code.retain(|(at, abort)| {
             let stays = now.is_some_and(|now| *at > now);
             if !stays {
                 abort.abort();

@@ -18,7 +18,7 @@ use super::{
     actor::{Actor, Session},
     event::Incoming,
     heartbeats::Heartbeats,
-    line::{Role, Way},
+    kept_stream::{Role, Target},
     stream::StreamId,
 };
 
@@ -52,14 +52,14 @@ impl Actor {
                     self.deferred.extend(batch.tasks);
                 }
                 Some(claim_task_response::Message::Leases(batch)) => {
-                    self.on_leases(batch.tasks);
+                    self.on_leases(batch.tasks, now);
                 }
                 Some(claim_task_response::Message::Drain(drain)) => {
                     if !self.stopping.is_requested()
                         && let Some(picked) = self.claim.picked().cloned()
                     {
                         self.connector.retire(&picked);
-                        self.claim.renew(now + wait_of(&drain), Way::Other(picked));
+                        self.claim.renew(now + wait_of(&drain), Target::Other(picked));
                     }
                 }
                 Some(
@@ -128,8 +128,8 @@ impl Actor {
             heartbeats: Heartbeats::new(heartbeat, lease, hello_at),
         });
         self.report.shut();
-        let way = self.claim.picked().cloned().map_or(Way::Any, Way::Same);
-        self.report.renew(now, way);
+        let target = self.claim.picked().cloned().map_or(Target::Any, Target::Same);
+        self.report.renew(now, target);
     }
 
     /// Moves the report stream to the replica of the claim stream, where news of the worker's
@@ -138,8 +138,8 @@ impl Actor {
         if let (Some(claim), Some(report)) = (self.claim.picked(), self.report.picked())
             && !claim.same_connection(report)
         {
-            let way = Way::Same(claim.clone());
-            self.report.renew(now, way);
+            let target = Target::Same(claim.clone());
+            self.report.renew(now, target);
         }
     }
 
@@ -165,7 +165,7 @@ impl Actor {
             Role::Next => {
                 self.hello_at = None;
                 let deferred = std::mem::take(&mut self.deferred);
-                self.on_leases(deferred);
+                self.on_leases(deferred, now);
             }
             Role::Old => {}
         }
@@ -174,16 +174,16 @@ impl Actor {
         }
     }
 
-    fn on_leases(&mut self, leases: Vec<LeasedTask>) {
+    fn on_leases(&mut self, leases: Vec<LeasedTask>, now: Instant) {
         let launches: Vec<Launch> = leases
             .into_iter()
-            .filter_map(|lease| self.on_lease(lease))
+            .filter_map(|lease| self.on_lease(lease, now))
             .collect();
         self.launcher.start(launches);
     }
 
     /// Takes a lease; what comes back is the code to start for it.
-    fn on_lease(&mut self, lease: LeasedTask) -> Option<Launch> {
+    fn on_lease(&mut self, lease: LeasedTask, now: Instant) -> Option<Launch> {
         self.credit.received();
         let Some(key) = LeaseKey::parse(&lease.task_id, lease.lease_token) else {
             // Nothing can be reported of it; the scheduler takes it back when it is not accepted.
@@ -195,7 +195,7 @@ impl Actor {
         }
         if self.stopping.is_requested() || !self.credit.has_room() {
             let why = if self.credit.has_room() {
-                "the worker is stopping"
+                outcome::RELEASED
             } else {
                 "the worker has no free slot"
             };
@@ -210,7 +210,7 @@ impl Actor {
                 .push_instead(accepted, key, outcome::cancelled(&reason));
             return None;
         }
-        match self.launcher.prepare(key, lease) {
+        match self.launcher.prepare(key, lease, now) {
             Ok((code, launch)) => {
                 self.credit.started();
                 self.leases.add_running(key, code, accepted);

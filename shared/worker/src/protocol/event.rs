@@ -1,7 +1,7 @@
 //! What happens to a worker.
 
 use bytes::Bytes;
-use tasklease_client::Picked;
+use tasklease_client::ReplicaConnection;
 use tasklease_proto::v1::{ClaimTaskResponse, ReportProgressResponse};
 use tonic::Status;
 
@@ -35,7 +35,7 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) enum Incoming<T> {
     /// A replica was found; the worker speaks first.
-    Connected(Picked),
+    Connected(ReplicaConnection),
     /// The scheduler said something.
     Message(T),
     /// The stream is over; `None` if the scheduler closed it in order.

@@ -1,18 +1,26 @@
 //! The leases that the worker holds: running, or ended with a report under way.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Instant,
+};
 
 use foldhash::{HashMap, fast::RandomState};
 use indexmap::IndexMap;
 use tasklease_proto::v1::{LeaseRef, report::News};
 
-use crate::{lease_key::LeaseKey, outcome::Told, run_code::RunningCode};
+use crate::{
+    lease_key::LeaseKey, news::Fetched, outcome::Told, run::run_timeout, run_code::RunningCode,
+    stop::StopReason,
+};
 
 use super::outbox::EntryId;
 
 /// How many cancel requests for unknown leases are remembered. A request can overtake its lease,
 /// because they travel on different streams.
 const MAX_EARLY_CANCELS: usize = 1_024;
+/// The reason of a cancel request that says that the run is out of time.
+const TIMED_OUT: &str = "timed out";
 
 #[derive(Debug, Default)]
 struct Lease {
@@ -52,6 +60,8 @@ pub(crate) struct Leases {
     running: usize,
     /// When code that was told to stop is given up.
     grace_ends: HashMap<LeaseKey, Instant>,
+    /// When running code with a run timeout is out of time.
+    deadlines: BTreeSet<(Instant, LeaseKey)>,
     early_cancels: VecDeque<(LeaseKey, String)>,
 }
 
@@ -63,6 +73,7 @@ impl Leases {
     /// Adds a lease whose code runs; `accepted` is the report that says so.
     pub(crate) fn add_running(&mut self, key: LeaseKey, code: RunningCode, accepted: EntryId) {
         self.running += 1;
+        self.deadlines.extend(code.run.deadline.map(|at| (at, key)));
         self.held.insert(
             key,
             Lease {
@@ -91,14 +102,15 @@ impl Leases {
         self.held.keys().map(|key| key.to_wire()).collect()
     }
 
-    /// The news that the code of a lease has left.
-    pub(crate) fn fetch_news(&mut self, key: LeaseKey) -> Vec<News> {
+    /// The news that the code of a lease has left and that may leave now.
+    pub(crate) fn fetch_news(&mut self, key: LeaseKey, now: Instant) -> Fetched {
         let Some(lease) = self.held.get_mut(&key) else {
-            return Vec::new();
+            return Fetched::default();
         };
-        let news = lease.code.as_ref().map(|code| code.run.mailbox.fetch());
-        lease.accepted = lease.accepted.filter(|_| news.as_ref().is_none_or(Vec::is_empty));
-        news.unwrap_or_default()
+        let fetched = lease.code.as_ref().map(|code| code.run.mailbox.fetch(now));
+        let fetched = fetched.unwrap_or_default();
+        lease.accepted = lease.accepted.filter(|_| fetched.news.is_empty());
+        fetched
     }
 
     /// The run has ended here: takes its code away, with the last news and what it was told.
@@ -107,8 +119,11 @@ impl Leases {
         let lease = self.held.get_mut(&key)?;
         let code = lease.code.take()?;
         self.running -= 1;
-        if matches!(lease.told, Told::Cancel { .. }) {
+        if lease.told > Told::Release {
             self.grace_ends.remove(&key);
+        }
+        if let Some(at) = code.run.deadline {
+            self.deadlines.remove(&(at, key));
         }
         let news = code.run.mailbox.close();
         Some(EndedRun {
@@ -125,6 +140,9 @@ impl Leases {
         let code = self.held.swap_remove(&key)?.code?;
         self.running -= 1;
         self.grace_ends.remove(&key);
+        if let Some(at) = code.run.deadline {
+            self.deadlines.remove(&(at, key));
+        }
         code.run.mailbox.close();
         Some(code)
     }
@@ -133,6 +151,7 @@ impl Leases {
     pub(crate) fn remove_all(&mut self) -> Vec<RunningCode> {
         self.running = 0;
         self.grace_ends.clear();
+        self.deadlines.clear();
         self.early_cancels.clear();
         let code = self.held.drain(..).filter_map(|(_, lease)| lease.code);
         code.inspect(|code| drop(code.run.mailbox.close())).collect()
@@ -151,15 +170,44 @@ impl Leases {
         let Some(code) = &lease.code else {
             return Cancelled::Ended;
         };
-        if !matches!(lease.told, Told::Cancel { .. }) {
-            lease.told = Told::Cancel {
-                reason: reason.to_owned(),
-            };
+        let limit = run_timeout(&code.run.lease).filter(|_| reason == TIMED_OUT);
+        match limit {
+            Some(limit) => {
+                lease.told = std::mem::take(&mut lease.told).max(Told::TimeOut { limit });
+                code.run.stop.raise(StopReason::TimedOut);
+            }
+            None => {
+                let reason = reason.to_owned();
+                if !matches!(lease.told, Told::Cancel { .. }) {
+                    lease.told = Told::Cancel {
+                        reason: reason.clone(),
+                    };
+                }
+                code.run.stop.raise(StopReason::Cancelled { reason });
+            }
         }
-        code.run.stop.raise(reason);
         let end = self.grace_ends.entry(key).or_insert(grace_end);
         *end = grace_end.min(*end);
         Cancelled::Told
+    }
+
+    /// Tells code that is out of time to stop until `grace_end`, and returns whose that was.
+    pub(crate) fn time_out(&mut self, now: Instant, grace_end: Instant) -> Vec<LeaseKey> {
+        let mut timed_out = Vec::new();
+        while let Some((at, key)) = self.deadlines.first().copied()
+            && at <= now
+        {
+            self.deadlines.pop_first();
+            if self.cancel(key, TIMED_OUT, grace_end) == Cancelled::Told {
+                timed_out.push(key);
+            }
+        }
+        timed_out
+    }
+
+    /// When the next running code is out of time.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
     }
 
     /// The reason of a cancel request that came before its lease.
@@ -169,13 +217,13 @@ impl Leases {
     }
 
     /// Tells all running code to make room.
-    pub(crate) fn release_all(&mut self, reason: &str) {
+    pub(crate) fn release_all(&mut self) {
         for lease in self.held.values_mut() {
             if let Some(code) = &lease.code {
                 if lease.told == Told::Nothing {
                     lease.told = Told::Release;
                 }
-                code.run.stop.raise(reason);
+                code.run.stop.raise(StopReason::Drained);
             }
         }
     }
@@ -206,7 +254,10 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use futures_util::future::AbortHandle;
-    use tasklease_proto::v1::{Accepted, LeasedTask, Progress};
+    use tasklease_proto::{
+        convert::duration_to_wire,
+        v1::{Accepted, LeasedTask, Progress},
+    };
     use tokio::runtime::Handle;
 
     use super::{super::outbox::Outbox, *};
@@ -221,12 +272,16 @@ mod tests {
     }
 
     fn code(key: LeaseKey) -> RunningCode {
+        code_of(key, LeasedTask::default())
+    }
+
+    fn code_of(key: LeaseKey, lease: LeasedTask) -> RunningCode {
         let (events, _) = tokio::sync::mpsc::unbounded_channel();
         let runtime = Handle::current();
-        let host = Arc::new(Host { runtime, events });
+        let host = Arc::new(Host::new(runtime, events));
         let slot = Arc::new(Slot::new(Arc::clone(&host)));
         RunningCode {
-            run: Arc::new(Run::new(key, LeasedTask::default(), &slot, host)),
+            run: Arc::new(Run::new(key, lease, Instant::now(), &slot, host)),
             abort: AbortHandle::new_pair().0,
         }
     }
@@ -247,8 +302,8 @@ mod tests {
                 run.mailbox.leave(progress());
             }
         }
-        assert_eq!(leases.fetch_news(key("quiet")).len(), 0);
-        assert_eq!(leases.fetch_news(key("fetched")).len(), 1);
+        let mut fetched = |name| leases.fetch_news(key(name), Instant::now()).news.len();
+        assert_eq!((fetched("quiet"), fetched("fetched")), (0, 1));
         let mut accepted = |name| leases.end(key(name)).expect("runs").accepted.is_some();
         assert_eq!(
             ["quiet", "fetched", "left"].map(&mut accepted),
@@ -277,7 +332,10 @@ mod tests {
         let (soon, late) = (now + Duration::from_secs(1), now + Duration::from_secs(9));
         assert_eq!(leases.cancel(key("a"), "by hand", soon), Cancelled::Told);
         assert_eq!(leases.cancel(key("a"), "again", late), Cancelled::Told);
-        assert_eq!((run.stop.is_raised(), run.stop.reason()), (true, Some("by hand")));
+        let by_hand = StopReason::Cancelled {
+            reason: "by hand".into(),
+        };
+        assert_eq!(run.stop.reason(), Some(&by_hand));
         assert_eq!(
             (leases.next_grace_end(), leases.grace_over(soon)),
             (Some(soon), vec![key("a")])
@@ -313,9 +371,56 @@ mod tests {
             leases.add_running(key(name), code(key(name)), entry());
         }
         leases.cancel(key("a"), "by hand", Instant::now());
-        leases.release_all("the worker is stopping");
+        leases.release_all();
         let mut told = |name| leases.end(key(name)).map(|ended| ended.told);
         assert!(matches!(told("a"), Some(Told::Cancel { .. })));
         assert!(matches!(told("b"), Some(Told::Release)));
+    }
+
+    #[tokio::test]
+    async fn code_that_is_out_of_time_is_told_once_and_a_cancel_overrides_it() {
+        let mut leases = Leases::default();
+        let limit = Duration::from_secs(60);
+        for name in ["a", "b", "c"] {
+            let lease = LeasedTask {
+                run_timeout: Some(duration_to_wire(limit)),
+                ..LeasedTask::default()
+            };
+            leases.add_running(key(name), code_of(key(name), lease), entry());
+        }
+        leases.end(key("c"));
+        let at = leases.next_deadline().expect("a deadline");
+        let (late, grace_end) = (at + limit, at + 2 * limit);
+        assert_eq!(leases.time_out(at - limit, grace_end), []);
+        assert_eq!(leases.time_out(late, grace_end), [key("a"), key("b")]);
+        assert_eq!(
+            (leases.time_out(late, grace_end), leases.next_deadline()),
+            (vec![], None)
+        );
+        leases.cancel(key("b"), "by hand", grace_end);
+        let mut told = |name| leases.end(key(name)).map(|ended| ended.told);
+        assert_eq!(told("a"), Some(Told::TimeOut { limit }));
+        assert!(matches!(told("b"), Some(Told::Cancel { .. })));
+        assert_eq!(leases.next_grace_end(), None);
+    }
+
+    #[tokio::test]
+    async fn a_time_out_that_the_scheduler_asks_for_is_no_cancel() {
+        let mut leases = Leases::default();
+        let lease = LeasedTask {
+            run_timeout: Some(duration_to_wire(Duration::from_secs(60))),
+            ..LeasedTask::default()
+        };
+        leases.add_running(key("limited"), code_of(key("limited"), lease), entry());
+        leases.add_running(key("free"), code(key("free")), entry());
+        for name in ["limited", "free"] {
+            leases.cancel(key(name), TIMED_OUT, Instant::now());
+        }
+        let mut told = |name| leases.end(key(name)).map(|ended| ended.told);
+        assert!(matches!(told("limited"), Some(Told::TimeOut { .. })));
+        assert!(
+            matches!(told("free"), Some(Told::Cancel { .. })),
+            "a person said so"
+        );
     }
 }

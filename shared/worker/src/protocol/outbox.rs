@@ -30,6 +30,21 @@ pub(crate) enum Kind {
     Outcome,
 }
 
+/// How sure it is that the largest report under way broke the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// The scheduler said that a message was too large.
+    Certain,
+    /// The stream may have broken for any reason.
+    Suspicion,
+}
+
+/// Reports smaller than this are never blamed for a broken stream.
+const MIN_BLAMED: usize = 256 << 10;
+/// The same, and how many streams must have broken, if nobody said that a message was too large.
+const MIN_SUSPECT: usize = 1 << 20;
+const MAX_BREAKS: u32 = 5;
+
 /// Names a report that is, or was, in the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct EntryId(u64);
@@ -39,6 +54,8 @@ struct Entry {
     lease: LeaseKey,
     news: News,
     bytes: usize,
+    /// How many streams broke while it was the largest report under way.
+    breaks: u32,
 }
 
 impl Entry {
@@ -47,6 +64,7 @@ impl Entry {
             bytes: bytes(&news),
             lease,
             news,
+            breaks: 0,
         }
     }
 
@@ -156,6 +174,46 @@ impl Outbox {
         gone
     }
 
+    /// The stream broke. If the largest report under way is to blame, `instead` makes another
+    /// outcome of its lease from its size, which takes its place; an event is dropped. Returns the
+    /// lease if so.
+    pub(crate) fn stream_broke(
+        &mut self,
+        blame: Blame,
+        instead: impl FnOnce(usize) -> News,
+    ) -> Option<LeaseKey> {
+        let under_way = std::mem::take(&mut self.under_way);
+        let indices = under_way
+            .into_iter()
+            .flat_map(|batch| self.index(batch.entries.start)..self.index(batch.entries.end));
+        let bytes_at = |index: &usize| match self.entries.get(*index) {
+            Some(Some(entry)) => entry.bytes,
+            _ => 0,
+        };
+        let largest = indices.max_by_key(bytes_at)?;
+        let slot = self.entries.get_mut(largest)?;
+        let entry = slot.as_mut()?;
+        entry.breaks += 1;
+        let is_to_blame = match blame {
+            Blame::Certain => entry.bytes >= MIN_BLAMED,
+            Blame::Suspicion => entry.bytes >= MIN_SUSPECT && entry.breaks >= MAX_BREAKS,
+        };
+        if !is_to_blame {
+            return None;
+        }
+        let (key, before) = (entry.lease, entry.bytes);
+        self.bytes -= before;
+        if kind(&entry.news) == Kind::Outcome {
+            *entry = Entry::new(key, instead(before));
+            self.bytes += entry.bytes;
+        } else {
+            *slot = None;
+            self.len -= 1;
+            self.drop_gone();
+        }
+        Some(key)
+    }
+
     /// A new stream: everything leaves again.
     pub(crate) fn resend_all(&mut self) {
         self.under_way.clear();
@@ -235,7 +293,7 @@ fn bytes(news: &News) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use tasklease_proto::v1::{Accepted, LogLine, LogReport, Released};
+    use tasklease_proto::v1::{Accepted, LogLine, LogReport, Released, Succeeded, succeeded::Output};
 
     use super::*;
 
@@ -252,6 +310,12 @@ mod tests {
         News::Log(LogReport {
             event_number: number,
             line: Some(line),
+        })
+    }
+
+    fn result(bytes: usize) -> News {
+        News::Succeeded(Succeeded {
+            output: Some(Output::ResultJson(vec![b' '; bytes].into())),
         })
     }
 
@@ -337,6 +401,51 @@ mod tests {
         assert_eq!(names(outbox.next_batch(3)), ["b"]);
         assert_eq!(names(outbox.next_batch(4)), ["c"]);
         assert_eq!(names(outbox.next_batch(5)), ["d"]);
+    }
+
+    #[test]
+    fn a_report_that_breaks_its_stream_is_replaced_and_others_pass() {
+        let mut outbox = Outbox::default();
+        outbox.push(lease("a"), outcome());
+        outbox.push(lease("b"), result(3_000_000));
+        outbox.push(lease("c"), outcome());
+        for sequence in 1..=2 {
+            outbox.next_batch(sequence);
+        }
+        outbox.acknowledge(1);
+        let replaced = outbox.stream_broke(Blame::Certain, |bytes| {
+            assert!(bytes > 3_000_000);
+            outcome()
+        });
+        assert_eq!(replaced, Some(lease("b")));
+        outbox.resend_all();
+        assert_eq!(names(outbox.next_batch(3)), ["b", "c"]);
+        outbox.acknowledge(3);
+        assert!(outbox.is_empty() && outbox.bytes() == 0);
+    }
+
+    #[test]
+    fn without_a_word_from_the_scheduler_only_a_large_report_is_blamed_and_only_after_several_breaks() {
+        for (bytes, expected) in [(2_000_000, Some(lease("b"))), (500_000, None)] {
+            let mut outbox = Outbox::default();
+            outbox.push(lease("b"), result(bytes));
+            for number in 1..=u64::from(MAX_BREAKS) {
+                outbox.resend_all();
+                outbox.next_batch(number);
+                let replaced = outbox.stream_broke(Blame::Suspicion, |_| outcome());
+                let is_last = number == u64::from(MAX_BREAKS);
+                assert_eq!(
+                    replaced,
+                    expected.filter(|_| is_last),
+                    "{bytes} bytes, break {number}"
+                );
+            }
+            assert_eq!(outbox.len(), 1);
+        }
+        let mut small = Outbox::default();
+        small.push(lease("b"), outcome());
+        small.next_batch(1);
+        assert_eq!(small.stream_broke(Blame::Certain, |_| outcome()), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tonic::Code;
 
 use crate::{
     lease_key::LeaseKey,
-    outcome::{self, Told},
+    outcome::{self, Draining},
     task::TaskResult,
     task_error::TaskError,
 };
@@ -26,9 +26,9 @@ use super::{
     actor::Actor,
     claiming::wait_of,
     event::Incoming,
+    kept_stream::{Role, Target},
     leases::Cancelled,
-    line::{Role, Way},
-    outbox::{EntryId, Kind},
+    outbox::{Blame, EntryId, Kind},
     stream::StreamId,
 };
 
@@ -94,8 +94,8 @@ impl Actor {
                             .claim
                             .picked()
                             .filter(|claim| !claim.same_connection(&picked));
-                        let way = moved.cloned().map_or(Way::Other(picked), Way::Same);
-                        self.report.renew(now + wait_of(&drain), way);
+                        let target = moved.cloned().map_or(Target::Other(picked), Target::Same);
+                        self.report.renew(now + wait_of(&drain), target);
                     }
                 }
                 Some(report_progress_response::Message::Opened(_)) | None => {}
@@ -118,10 +118,36 @@ impl Actor {
             self.lose_session("the scheduler does not know it any more", now);
             return;
         }
-        if self.report.closed(id, now, rand::random()) == Role::Current
-            && let Some(session) = &mut self.session
-        {
-            session.heartbeats.stream_lost();
+        if self.report.closed(id, now, rand::random()) == Role::Current {
+            if let Some(session) = &mut self.session {
+                session.heartbeats.stream_lost();
+            }
+            if let Some(status) = &status {
+                self.blame_largest_report(status);
+            }
+        }
+    }
+
+    /// Gives up a report that breaks every stream that it is sent on, so that others can pass.
+    fn blame_largest_report(&mut self, status: &tonic::Status) {
+        let blame = match status.code() {
+            // What a server answers to a message that is larger than it accepts.
+            Code::OutOfRange => Blame::Certain,
+            _ => Blame::Suspicion,
+        };
+        let replaced = self.outbox.stream_broke(blame, |bytes| {
+            let message = format!(
+                "the result cannot be reported: the scheduler does not take a message of {bytes} bytes ({})",
+                status.message()
+            );
+            let error = TaskError::new("RESULT_TOO_LARGE", message);
+            outcome::failed(&match blame {
+                Blame::Certain => error.non_retryable(),
+                Blame::Suspicion => error,
+            })
+        });
+        if let Some(key) = replaced {
+            tracing::error!(lease = %key, "a result is too large to be reported, the run fails");
         }
     }
 
@@ -137,7 +163,7 @@ impl Actor {
         for key in stale {
             tracing::warn!(lease = %key, "lease lost");
             if let Some(code) = self.leases.remove(key) {
-                self.doom(code, "the lease is lost", now);
+                self.stop_lost_code(code, "the scheduler has given it up", now);
             }
         }
         let mut refused: HashMap<LeaseKey, String> = HashMap::new();
@@ -160,19 +186,29 @@ impl Actor {
         }
     }
 
-    /// An outcome has been answered: stored, or refused.
+    /// An outcome has been answered: stored, or refused. One that is refused is replaced by a
+    /// failure, and that by handing the task back, so that the task does not stay with this worker.
     fn settled(&mut self, key: LeaseKey, refused: Option<&String>) {
-        match refused {
-            Some(why) if self.refused_once.insert(key) => {
+        // Nearly always empty, and asked for every run.
+        let earlier = if self.refusals.is_empty() {
+            0
+        } else {
+            self.refusals.remove(&key).unwrap_or(0)
+        };
+        let instead = match (refused, earlier) {
+            (Some(why), 0) => {
                 let error = TaskError::new("RESULT_REFUSED", why.as_str()).non_retryable();
-                self.outbox.push(key, outcome::failed(&error));
+                Some(outcome::failed(&error))
             }
-            // Refused even so: the scheduler takes the lease back when it is not held any more.
-            _ => {
-                // Nearly always empty, and asked for every run.
-                if !self.refused_once.is_empty() {
-                    self.refused_once.remove(&key);
-                }
+            (Some(_), 1) => Some(outcome::released("the scheduler refused how the run ended")),
+            (Some(_), _) | (None, _) => None,
+        };
+        match instead {
+            Some(outcome) => {
+                self.refusals.insert(key, earlier + 1);
+                self.outbox.push(key, outcome);
+            }
+            None => {
                 self.leases.remove(key);
             }
         }
@@ -200,7 +236,12 @@ impl Actor {
 
     pub(super) fn on_returned(&mut self, key: LeaseKey, result: TaskResult<Bytes>) {
         if let Some(ended) = self.leases.end(key) {
-            let outcome = outcome::of_return(result, &ended.told);
+            let draining = if self.launcher.is_draining() {
+                Draining::Yes
+            } else {
+                Draining::No
+            };
+            let outcome = outcome::of_return(result, &ended.told, draining);
             self.push_end(key, ended.news, ended.accepted, outcome);
         }
     }
@@ -225,19 +266,28 @@ impl Actor {
         }
     }
 
-    /// Gives up code that has not stopped within the grace of its cancel request.
+    /// Tells code to stop that has used up its run timeout. The scheduler does the same; this is
+    /// for the time when it cannot reach the worker.
+    pub(super) fn time_out_runs(&mut self, now: Instant) {
+        for key in self.leases.time_out(now, now + DEFAULT_GRACE) {
+            tracing::info!(lease = %key, "run timeout over, telling the code to stop");
+        }
+    }
+
+    /// Gives up code that has not stopped within its grace.
     pub(super) fn end_overdue_runs(&mut self, now: Instant) {
         for key in self.leases.grace_over(now) {
             tracing::warn!(lease = %key, "code did not stop within its grace, dropping it");
-            if let Some(ended) = self.leases.end(key) {
-                ended.code.abort.abort();
-                let reason = match &ended.told {
-                    Told::Cancel { reason } => reason,
-                    Told::Nothing | Told::Release => "the code did not stop within its grace",
-                };
-                let outcome = outcome::cancelled(reason);
-                self.push_end(key, ended.news, ended.accepted, outcome);
-            }
+            self.drop_code(key);
+        }
+    }
+
+    /// Ends a run whose code still runs, and reports the end that fits what the code was told.
+    pub(super) fn drop_code(&mut self, key: LeaseKey) {
+        if let Some(ended) = self.leases.end(key) {
+            ended.code.abort.abort();
+            let outcome = outcome::of_dropped(&ended.told);
+            self.push_end(key, ended.news, ended.accepted, outcome);
         }
     }
 
@@ -254,9 +304,9 @@ impl Actor {
             tracing::warn!(scheduler = %picked.socket(), "heartbeat unanswered, trying another connection");
             self.connector.retire(&picked);
             if !self.stopping.is_requested() {
-                self.claim.renew(now, Way::Other(picked.clone()));
+                self.claim.renew(now, Target::Other(picked.clone()));
             }
-            self.report.renew(now, Way::Other(picked));
+            self.report.renew(now, Target::Other(picked));
         }
     }
 
@@ -277,20 +327,22 @@ impl Actor {
                     session.heartbeats.sent(sequence, now);
                 }
             }
-            self.send_reports();
+            self.send_reports(now);
         }
         self.offer_slots();
     }
 
     /// Sends batches while few are under way; what comes meanwhile makes the next one larger.
-    fn send_reports(&mut self) {
+    fn send_reports(&mut self, now: Instant) {
         while self.outbox.under_way() < MAX_BATCHES {
             if !self.outbox.has_unsent() {
                 // News are fetched only when they can leave, so what waits is bounded per run.
                 for key in std::mem::take(&mut self.with_news) {
-                    for news in self.leases.fetch_news(key) {
+                    let fetched = self.leases.fetch_news(key, now);
+                    for news in fetched.news {
                         self.outbox.push(key, news);
                     }
+                    self.delayed_news.extend(fetched.again_at.map(|at| (at, key)));
                 }
             }
             let sequence = self.last_sequence + 1;

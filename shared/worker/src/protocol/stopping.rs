@@ -4,8 +4,6 @@ use std::time::{Duration, Instant};
 
 use tasklease_proto::v1::{Goodbye, report_progress_request};
 
-use crate::outcome;
-
 use super::actor::Actor;
 
 /// How long code may take to stop once it was told to make room.
@@ -89,6 +87,7 @@ impl Stopping {
 impl Actor {
     pub(super) fn stop(&mut self, urgency: Urgency, now: Instant) {
         self.stopping.asked = Some(urgency);
+        self.launcher.tell_draining();
         // Ends the open credit; leases that are on their way are still heard and handed back.
         self.claim.finish_sending();
         self.hello_at = None;
@@ -100,7 +99,7 @@ impl Actor {
                 self.stopping.step = Step::Finishing { until };
             }
             Urgency::Hard => {
-                self.hand_back_all();
+                self.hand_back_all(now);
                 let until = match self.stopping.step {
                     Step::Reporting { until } | Step::Leaving { until, .. } => {
                         until.min(now + LAST_REPORTS_HARD)
@@ -129,13 +128,13 @@ impl Actor {
                     running = self.leases.running(),
                     "grace over: telling tasks to make room"
                 );
-                self.leases.release_all("the worker is stopping");
+                self.leases.release_all();
                 self.stopping.step = Step::MakingRoom {
                     until: now + MAKE_ROOM,
                 };
             }
             Step::MakingRoom { until } if until <= now => {
-                self.hand_back_all();
+                self.hand_back_all(now);
                 self.stopping.step = Step::Reporting {
                     until: now + LAST_REPORTS,
                 };
@@ -152,15 +151,12 @@ impl Actor {
         }
     }
 
-    /// Ends all running code and reports it as released.
-    fn hand_back_all(&mut self) {
-        self.leases.release_all("the worker is stopping");
+    /// Ends all running code as it was told, which for most of it means released.
+    fn hand_back_all(&mut self, now: Instant) {
+        self.catch_up(now);
+        self.leases.release_all();
         for key in self.leases.running_keys() {
-            if let Some(ended) = self.leases.end(key) {
-                ended.code.abort.abort();
-                let outcome = outcome::released("the worker is stopping");
-                self.push_end(key, ended.news, ended.accepted, outcome);
-            }
+            self.drop_code(key);
         }
     }
 

@@ -1,9 +1,9 @@
 //! One stream to a scheduler: finds a replica, passes messages both ways, and knows nothing else.
 
-use std::time::Duration;
+use std::{marker::PhantomData, time::Duration};
 
 use futures_util::future::BoxFuture;
-use tasklease_client::{Connector, MAX_MESSAGE_BYTES, Picked, is_transport_failure};
+use tasklease_client::{Connector, MAX_MESSAGE_BYTES, ReplicaConnection, is_transport_failure};
 use tasklease_proto::v1::{
     ClaimTaskRequest, ClaimTaskResponse, ReportProgressRequest, ReportProgressResponse,
     worker_service_client::WorkerServiceClient,
@@ -17,7 +17,7 @@ use tonic::{Code, Response, Status, Streaming, transport::Channel};
 
 use super::{
     event::{Event, Incoming},
-    line::Way,
+    kept_stream::Target,
 };
 
 /// How long a scheduler may take to answer the first message of a stream.
@@ -34,7 +34,7 @@ pub(crate) struct Stream<Req> {
     /// `None` once the worker has said all it will say. What waits here is bounded by the credit
     /// messages and batches that the actor allows to be under way.
     outbound: Option<UnboundedSender<Req>>,
-    pub(crate) picked: Option<Picked>,
+    pub(crate) picked: Option<ReplicaConnection>,
     task: AbortHandle,
 }
 
@@ -108,14 +108,19 @@ impl Rpc for ReportProgressRequest {
 pub(crate) fn open<R: Rpc>(
     id: StreamId,
     connector: Connector,
-    way: Way,
+    target: Target,
     events: UnboundedSender<Event>,
 ) -> Stream<R> {
     let (outbound, messages) = unbounded_channel();
+    let closing = Closing::<R> {
+        id,
+        events,
+        status: Some(Status::internal("the code that carries the stream panicked")),
+        request: PhantomData,
+    };
     let task = tokio::spawn(async move {
-        let closed = carry::<R>(id, &connector, way, messages, &events).await;
-        // Without an actor to tell, the worker has ended.
-        let _ = events.send(R::event(id, Incoming::Closed(closed.err())));
+        let closed = carry::<R>(id, &connector, target, messages, &closing.events).await;
+        closing.tell(closed.err());
     });
     Stream {
         id,
@@ -125,17 +130,40 @@ pub(crate) fn open<R: Rpc>(
     }
 }
 
+/// Tells the actor that a stream is over, also if the code that carries it panics: it would wait for
+/// that stream for ever.
+struct Closing<R: Rpc> {
+    id: StreamId,
+    events: UnboundedSender<Event>,
+    status: Option<Status>,
+    request: PhantomData<R>,
+}
+
+impl<R: Rpc> Closing<R> {
+    fn tell(mut self, status: Option<Status>) {
+        self.status = status;
+    }
+}
+
+impl<R: Rpc> Drop for Closing<R> {
+    fn drop(&mut self) {
+        let closed = Incoming::Closed(self.status.take());
+        // Without an actor to tell, the worker has ended.
+        let _ = self.events.send(R::event(self.id, closed));
+    }
+}
+
 async fn carry<R: Rpc>(
     id: StreamId,
     connector: &Connector,
-    way: Way,
+    target: Target,
     messages: UnboundedReceiver<R>,
     events: &UnboundedSender<Event>,
 ) -> Result<(), Status> {
-    let picked = match way {
-        Way::Any => connector.pick().await,
-        Way::Other(last) => connector.pick_other(&last).await,
-        Way::Same(picked) => Ok(picked),
+    let picked = match target {
+        Target::Any => connector.pick().await,
+        Target::Other(last) => connector.pick_other(&last).await,
+        Target::Same(picked) => Ok(picked),
     };
     let picked = picked.map_err(|error| Status::unavailable(error.to_string()))?;
     let _ = events.send(R::event(id, Incoming::Connected(picked.clone())));

@@ -5,8 +5,9 @@ use std::{net::SocketAddr, pin::Pin, time::Duration};
 use tasklease_lifecycle::Shutdown;
 use tasklease_proto::v1::{
     Acknowledgement, CancelBatch, CancelNotice, ClaimTaskRequest, ClaimTaskResponse, LeaseBatch, LeaseRef,
-    LeasedTask, ListWorkersRequest, ListWorkersResponse, Report, ReportOpened, ReportProgressRequest,
-    ReportProgressResponse, SessionOpened, WorkerHello, claim_task_request, claim_task_response,
+    LeasedTask, ListWorkersRequest, ListWorkersResponse, RefusedReport, Report, ReportOpened,
+    ReportProgressRequest, ReportProgressResponse, SessionOpened, WorkerHello, claim_task_request,
+    claim_task_response,
     report::News,
     report_progress_request, report_progress_response,
     worker_service_server::{WorkerService, WorkerServiceServer},
@@ -226,18 +227,20 @@ impl ClaimStream {
 
     /// Leases tasks in one message.
     pub(crate) fn leases(&self, names: &[&str], task_type: &str, payload: &str) {
-        let tasks = names.iter().map(|name| LeasedTask {
-            task_id: id_of(name),
-            lease_token: 1,
-            task_type: task_type.to_owned(),
-            queue: "default".to_owned(),
-            payload_json: payload.to_owned().into(),
-            attempt: 1,
-            max_attempts: 5,
-            ..LeasedTask::default()
-        });
+        let tasks = names.iter().map(|name| leased(name, task_type, payload));
         self.send(claim_task_response::Message::Leases(LeaseBatch {
             tasks: tasks.collect(),
+        }));
+    }
+
+    /// Leases a task whose runs may take this long.
+    pub(crate) fn lease_for(&self, name: &str, task_type: &str, run_timeout: Duration) {
+        let task = LeasedTask {
+            run_timeout: Some(tasklease_proto::convert::duration_to_wire(run_timeout)),
+            ..leased(name, task_type, "{}")
+        };
+        self.send(claim_task_response::Message::Leases(LeaseBatch {
+            tasks: vec![task],
         }));
     }
 }
@@ -327,6 +330,35 @@ impl ReportStream {
         );
     }
 
+    /// Waits until the stream breaks because of a message that is too large, and says so as a
+    /// scheduler does. Everything before that message is left unacknowledged.
+    pub(crate) async fn breaks(mut self) {
+        let status = loop {
+            match within("the end of the report stream", self.inbound.message()).await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("the stream ended in order"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(status.code(), tonic::Code::OutOfRange, "{status}");
+        let _ = self.outbound.send(Err(status));
+    }
+
+    /// Refuses the next report, which must be about this task.
+    pub(crate) async fn refuse(&mut self, name: &str, message: &str) -> News {
+        let (sequence, report) = self.unacknowledged().await;
+        assert_eq!(report.task_id, id_of(name));
+        self.answer(Acknowledgement {
+            sequences: vec![sequence],
+            refused: vec![RefusedReport {
+                lease: Some(lease_ref(name)),
+                message: message.to_owned(),
+            }],
+            ..Acknowledgement::default()
+        });
+        report.news.expect("news")
+    }
+
     /// How the task's run ends, which a report of its acceptance may precede.
     pub(crate) async fn outcome_of(&mut self, name: &str) -> News {
         match self.news_of(name).await {
@@ -349,6 +381,19 @@ impl ReportStream {
                 other => panic!("expected goodbye, got {other:?}"),
             }
         }
+    }
+}
+
+fn leased(name: &str, task_type: &str, payload: &str) -> LeasedTask {
+    LeasedTask {
+        task_id: id_of(name),
+        lease_token: 1,
+        task_type: task_type.to_owned(),
+        queue: "default".to_owned(),
+        payload_json: payload.to_owned().into(),
+        attempt: 1,
+        max_attempts: 5,
+        ..LeasedTask::default()
     }
 }
 
@@ -381,8 +426,13 @@ impl RunningWorker {
             ..WorkerArgs::default()
         };
         let worker = register(Worker::new(args).expect("valid options"));
+        Self::start_on(&tokio::runtime::Handle::current(), worker)
+    }
+
+    /// Starts a worker whose tasks run on another runtime than the test.
+    pub(crate) fn start_on(runtime: &tokio::runtime::Handle, worker: Worker) -> Self {
         let shutdown = Shutdown::manual();
-        let ended = tokio::spawn(worker.run_until(shutdown.clone()));
+        let ended = runtime.spawn(worker.run_until(shutdown.clone()));
         Self { shutdown, ended }
     }
 

@@ -56,13 +56,14 @@ impl Task for Gate {
     const TYPE: &'static str = "gate";
     type Params = Params;
     type Output = Value;
+    type Error = TaskError;
 
     async fn run(&self, params: Params, ctx: &Context) -> TaskResult<Value> {
         params.note("started", ctx)?;
         while !params.is_open(ctx) {
             if let Err(cancelled) = ctx.sleep(LOOK_AGAIN).await {
                 params.note("cancelled", ctx)?;
-                return Err(cancelled);
+                return Err(cancelled.into());
             }
         }
         params.note("done", ctx)?;
@@ -77,6 +78,7 @@ impl Task for Stubborn {
     const TYPE: &'static str = "stubborn";
     type Params = Params;
     type Output = Value;
+    type Error = TaskError;
 
     async fn run(&self, params: Params, ctx: &Context) -> TaskResult<Value> {
         params.note("started", ctx)?;
@@ -99,6 +101,7 @@ impl Task for BlocksItsThread {
     const TYPE: &'static str = "blocks_its_thread";
     type Params = Params;
     type Output = Value;
+    type Error = TaskError;
 
     async fn run(&self, params: Params, ctx: &Context) -> TaskResult<Value> {
         params.note("started", ctx)?;
@@ -117,6 +120,7 @@ impl Task for SideEffect {
     const TYPE: &'static str = "side_effect";
     type Params = Params;
     type Output = Value;
+    type Error = TaskError;
 
     async fn run(&self, params: Params, ctx: &Context) -> TaskResult<Value> {
         params.note("done", ctx)?;
@@ -131,6 +135,7 @@ impl Task for Fail {
     const TYPE: &'static str = "fail";
     type Params = Params;
     type Output = Value;
+    type Error = TaskError;
 
     async fn run(&self, params: Params, ctx: &Context) -> TaskResult<Value> {
         params.note("started", ctx)?;
@@ -147,6 +152,7 @@ impl Task for Panics {
     const TYPE: &'static str = "panics";
     type Params = Params;
     type Output = Value;
+    type Error = TaskError;
 
     async fn run(&self, params: Params, ctx: &Context) -> TaskResult<Value> {
         params.note("started", ctx)?;

@@ -3,22 +3,22 @@
 
 use std::time::{Duration, Instant};
 
-use tasklease_client::{Backoff, Picked};
+use tasklease_client::{Backoff, ReplicaConnection};
 
 use super::stream::{Stream, StreamId};
 
 /// Which replica to open a stream at.
 #[derive(Debug, Clone)]
-pub(crate) enum Way {
+pub(crate) enum Target {
     /// Any.
     Any,
     /// Another than this, if there is one.
-    Other(Picked),
+    Other(ReplicaConnection),
     /// The one behind this connection.
-    Same(Picked),
+    Same(ReplicaConnection),
 }
 
-/// Which part of a line a stream plays.
+/// Where a stream stands among those that were opened in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// In use.
@@ -29,16 +29,16 @@ pub(crate) enum Role {
     Old,
 }
 
-/// A stream and its successor.
+/// The stream in use and its successor.
 #[derive(Debug)]
-pub(crate) struct Line<Req> {
+pub(crate) struct KeptStream<Req> {
     current: Option<Stream<Req>>,
     next: Option<Stream<Req>>,
-    due: Option<(Instant, Way)>,
+    due: Option<(Instant, Target)>,
     failures: u32,
 }
 
-impl<Req> Default for Line<Req> {
+impl<Req> Default for KeptStream<Req> {
     fn default() -> Self {
         Self {
             current: None,
@@ -55,7 +55,7 @@ const BACKOFF: Backoff = Backoff {
     longest: Duration::from_secs(2),
 };
 
-impl<Req> Line<Req> {
+impl<Req> KeptStream<Req> {
     pub(crate) fn role(&self, id: StreamId) -> Role {
         let is = |stream: &Option<Stream<Req>>| stream.as_ref().is_some_and(|stream| stream.id == id);
         if is(&self.current) {
@@ -69,9 +69,9 @@ impl<Req> Line<Req> {
 
     /// Asks for a new stream, which replaces the current one once it has been answered. A stream
     /// that is being opened already is that new stream.
-    pub(crate) fn renew(&mut self, at: Instant, way: Way) {
+    pub(crate) fn renew(&mut self, at: Instant, target: Target) {
         if self.next.is_none() && self.due.as_ref().is_none_or(|(due, _)| at < *due) {
-            self.due = Some((at, way));
+            self.due = Some((at, target));
         }
     }
 
@@ -81,8 +81,8 @@ impl<Req> Line<Req> {
     }
 
     /// Where to open a stream, if it is time.
-    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Way> {
-        self.due.take_if(|(at, _)| *at <= now).map(|(_, way)| way)
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Target> {
+        self.due.take_if(|(at, _)| *at <= now).map(|(_, target)| target)
     }
 
     pub(crate) fn opening(&mut self, stream: Stream<Req>) {
@@ -90,7 +90,7 @@ impl<Req> Line<Req> {
     }
 
     /// Notes where the stream that is being opened leads.
-    pub(crate) fn connected(&mut self, picked: Picked) -> Option<&Stream<Req>> {
+    pub(crate) fn connected(&mut self, picked: ReplicaConnection) -> Option<&Stream<Req>> {
         let next = self.next.as_mut()?;
         next.picked = Some(picked);
         Some(next)
@@ -98,7 +98,7 @@ impl<Req> Line<Req> {
 
     /// The stream that was being opened has been answered and replaces the current one, whose
     /// connection is handed back.
-    pub(crate) fn answered(&mut self) -> Option<Picked> {
+    pub(crate) fn answered(&mut self) -> Option<ReplicaConnection> {
         self.failures = 0;
         let old = std::mem::replace(&mut self.current, self.next.take());
         old.and_then(|old| old.picked.clone())
@@ -115,15 +115,15 @@ impl<Req> Line<Req> {
         if role == Role::Next {
             self.failures = self.failures.saturating_add(1);
         }
-        let way = gone
+        let target = gone
             .and_then(|gone| gone.picked.clone())
-            .map_or(Way::Any, Way::Other);
-        self.renew(now + BACKOFF.delay(self.failures.max(1), random), way);
+            .map_or(Target::Any, Target::Other);
+        self.renew(now + BACKOFF.delay(self.failures.max(1), random), target);
         role
     }
 
     /// Where the current stream leads.
-    pub(crate) fn picked(&self) -> Option<&Picked> {
+    pub(crate) fn picked(&self) -> Option<&ReplicaConnection> {
         self.current.as_ref()?.picked.as_ref()
     }
 
