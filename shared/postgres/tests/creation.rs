@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use tasklease_postgres::{Cluster, ClusterOptions, Error};
 use tempfile::TempDir;
 
+/// A case: its name, and what it does to a folder or file.
+type Case<'a> = (&'a str, &'a dyn Fn(&Path));
+
 /// Every file below a folder with its content; links are not followed.
 fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
@@ -45,14 +48,14 @@ async fn a_cluster_whose_version_cannot_be_read_is_refused_and_kept() {
     stopped_cluster(folder.path()).await;
     let version = folder.path().join("data/PG_VERSION");
     let whole = fs::read(&version).unwrap();
-    let damages: [(&str, fn(&Path)); 5] = [
-        ("empty", |version| fs::write(version, "").unwrap()),
-        ("zeros after a power failure", |version| {
+    let damages: [Case; 5] = [
+        ("empty", &|version| fs::write(version, "").unwrap()),
+        ("zeros after a power failure", &|version| {
             fs::write(version, [0; 3]).unwrap()
         }),
-        ("no number", |version| fs::write(version, "fifteen\n").unwrap()),
-        ("gone", |version| fs::remove_file(version).unwrap()),
-        ("not a file", |version| {
+        ("no number", &|version| fs::write(version, "fifteen\n").unwrap()),
+        ("gone", &|version| fs::remove_file(version).unwrap()),
+        ("not a file", &|version| {
             fs::remove_file(version).unwrap();
             fs::create_dir(version).unwrap();
         }),
@@ -78,7 +81,7 @@ async fn a_cluster_whose_version_cannot_be_read_is_refused_and_kept() {
 async fn what_is_in_the_place_of_the_data_is_refused_and_kept() {
     let elsewhere = TempDir::new().unwrap();
     let missing = elsewhere.path().join("volume that is not mounted");
-    let places: [(&str, &dyn Fn(&Path)); 4] = [
+    let places: [Case; 4] = [
         ("a file", &|data| fs::write(data, "mine").unwrap()),
         ("a folder with one file", &|data| {
             fs::create_dir(data).unwrap();
@@ -112,24 +115,24 @@ async fn what_is_in_the_place_of_the_data_is_refused_and_kept() {
 
 #[tokio::test]
 async fn a_creation_that_was_interrupted_at_any_stage_is_begun_again_and_removes_nothing() {
-    let stages: [(&str, fn(&Path)); 7] = [
-        ("nothing yet", |_| {}),
-        ("an empty folder of data", |root| {
+    let stages: [Case; 7] = [
+        ("nothing yet", &|_| {}),
+        ("an empty folder of data", &|root| {
             fs::create_dir(root.join("data")).unwrap()
         }),
-        ("an empty password", |root| {
+        ("an empty password", &|root| {
             fs::write(root.join("password"), "").unwrap()
         }),
-        ("a password without data", |root| {
+        ("a password without data", &|root| {
             fs::write(root.join("password"), "of-old-data").unwrap()
         }),
-        ("a password under way", |root| {
+        ("a password under way", &|root| {
             fs::write(root.join("password.unfinished-1"), "half").unwrap();
         }),
-        ("an empty unfinished folder", |root| {
+        ("an empty unfinished folder", &|root| {
             fs::create_dir(root.join("data.unfinished-1")).unwrap();
         }),
-        ("unfinished folders with files in them", |root| {
+        ("unfinished folders with files in them", &|root| {
             for name in ["data.unfinished", "data.unfinished-1"] {
                 fs::create_dir(root.join(name)).unwrap();
                 fs::write(root.join(name).join("PG_VERSION"), "15\n").unwrap();
