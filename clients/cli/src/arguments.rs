@@ -10,15 +10,19 @@ use crate::dev::Dev;
 use crate::exit::EXIT_CODES_HELP;
 use crate::screen::OutputFormat;
 
+/// Where a scheduler listens unless the user says otherwise.
+pub(crate) const DEFAULT_ADDRESS: &str = "127.0.0.1:7070";
+
 /// Submits, follows and steers background tasks.
 #[derive(Debug, Parser)]
 #[command(name = "tasklease", version, after_help = EXIT_CODES_HELP, subcommand_required = true)]
 pub(crate) struct Arguments {
-    /// Where the scheduler listens: HOST:PORT or http://HOST:PORT; several replicas separated by commas
+    /// Where the scheduler listens: HOST:PORT or http://HOST:PORT; several replicas separated by commas;
+    /// empty means the default
     #[arg(
         long,
         env = "TASKLEASE_ADDR",
-        default_value = "127.0.0.1:7070",
+        default_value = DEFAULT_ADDRESS,
         global = true,
         value_name = "ADDR"
     )]
@@ -46,7 +50,7 @@ pub(crate) enum Command {
     /// Run everything on this machine: Postgres, scheduler and workers
     ///
     /// Uses the database of DATABASE_URL if that is set, else a private Postgres cluster in the data directory.
-    /// Prints one line when all is ready. Ctrl-C stops everything cleanly, a second Ctrl-C at once; the next
+    /// Prints one line when all is ready, one JSON document with -o json. Ctrl-C stops everything cleanly, a second Ctrl-C at once; the next
     /// start finds all tasks again. The programs tasklease-scheduler and tasklease-documents must lie next to
     /// this one, or in the folder TASKLEASE_BIN_DIR.
     Dev(Dev),
@@ -95,6 +99,7 @@ mod tests {
             "tasklease submit greet --param name=Ada --priority -5 --delay 10s --max-attempts 3 --title T --watch",
             "tasklease submit greet --payload @in.json --wait -o json",
             "tasklease submit greet --payload - --queue slow",
+            "tasklease submit greet --param-text version=1.10 --param-json sizes=[1,2]",
             "tasklease get 0193",
             "tasklease list --state running --state FAILED --type greet --queue default",
             "tasklease -o json watch 0193",
@@ -105,6 +110,7 @@ mod tests {
             "tasklease workers",
             "tasklease queue list",
             "tasklease queue pause slow",
+            "tasklease queue pause slow --create",
             "tasklease queue resume slow",
         ] {
             assert!(parses(line), "{line}");
@@ -120,6 +126,7 @@ mod tests {
             "tasklease submit greet --max-attempts 0",
             "tasklease submit greet --delay 10",
             "tasklease submit greet --param x",
+            "tasklease submit greet --param-json x=y",
             "tasklease submit greet --watch --wait",
             "tasklease list --state sleeping",
             "tasklease list --limit 0",

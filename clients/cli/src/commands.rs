@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tasklease_client::{Client, Endpoints, RetryPolicy};
 
-use crate::arguments::{Arguments, Command};
+use crate::arguments::{Arguments, Command, DEFAULT_ADDRESS};
 use crate::failure::Failure;
 use crate::screen::Screen;
 
@@ -28,8 +28,12 @@ pub(crate) async fn run(arguments: Arguments, screen: &Screen) -> Result<(), Fai
     if let Command::Dev(dev) = arguments.command {
         return dev.run(screen).await;
     }
-    let endpoints =
-        Endpoints::parse(&arguments.addr).map_err(|error| Failure::usage(format!("--addr: {error}")))?;
+    // An empty variable is how scripts and unit files unset it.
+    let address = match arguments.addr.trim() {
+        "" => DEFAULT_ADDRESS,
+        address => address,
+    };
+    let endpoints = Endpoints::parse(address).map_err(|error| Failure::usage(format!("--addr: {error}")))?;
     let client = Client::new(endpoints).with_policy(RetryPolicy {
         deadline: CALL_DEADLINE,
         ..RetryPolicy::default()

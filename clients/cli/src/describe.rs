@@ -71,6 +71,14 @@ pub(crate) fn describe_error(error: &TaskError) -> String {
     )
 }
 
+/// How much of a task is done, if that is known: all of one that succeeded, whatever it said last.
+pub(crate) fn percent_done(task: &Task) -> Option<f64> {
+    if task.state == i32::from(TaskState::Succeeded) {
+        return Some(100.0);
+    }
+    task.progress.as_ref()?.percent
+}
+
 /// How long ago a point in time was.
 pub(crate) fn age(time: Option<&Timestamp>, now: SystemTime) -> String {
     time.and_then(|time| SystemTime::try_from(*time).ok())
@@ -135,8 +143,7 @@ fn facts(task: &Task) -> Vec<String> {
         facts.push(("labels", labels.join(" ")));
     }
     if let Some(progress) = &task.progress {
-        let percent = progress
-            .percent
+        let percent = percent_done(task)
             .map(|percent| format!("{percent:.0}% "))
             .unwrap_or_default();
         facts.push(("progress", format!("{percent}{}", progress.message)));
@@ -202,9 +209,9 @@ fn runs(runs: &[Run], colour: Colour) -> String {
 mod tests {
     use prost_types::Timestamp;
     use tasklease_proto::json::struct_from_json;
-    use tasklease_proto::v1::{GetTaskResponse, Task, TaskError, TaskState};
+    use tasklease_proto::v1::{GetTaskResponse, Progress, Task, TaskError, TaskState};
 
-    use super::{describe_end, describe_with_runs};
+    use super::{describe_end, describe_with_runs, percent_done};
     use crate::screen::Colour;
 
     #[test]
@@ -227,6 +234,25 @@ mod tests {
             describe_end(&task),
             "01 SUCCEEDED in 5.2s\nresult:\n  {\n    \"hello\": \"Ada\"\n  }"
         );
+    }
+
+    #[test]
+    fn a_task_that_succeeded_is_done_to_a_hundred_percent() {
+        let mut task = Task {
+            state: TaskState::Running.into(),
+            progress: Some(Progress {
+                percent: Some(95.0),
+                ..Progress::default()
+            }),
+            ..Task::default()
+        };
+        assert_eq!(percent_done(&task), Some(95.0));
+        task.state = TaskState::Succeeded.into();
+        assert_eq!(percent_done(&task), Some(100.0));
+        task.progress = None;
+        assert_eq!(percent_done(&task), Some(100.0));
+        task.state = TaskState::Failed.into();
+        assert_eq!(percent_done(&task), None);
     }
 
     #[test]

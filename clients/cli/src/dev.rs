@@ -5,6 +5,7 @@
 //! which then stops the others one after the other.
 
 mod data_dir;
+mod files_dir;
 mod guard;
 mod keeper;
 mod log_file;
@@ -12,8 +13,9 @@ mod process;
 mod program;
 mod stack;
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -23,7 +25,9 @@ use crate::dev::data_dir::DataDir;
 use crate::dev::program::BinDir;
 use crate::dev::stack::{Database, Plan, Stack, WorkerPlan};
 use crate::failure::Failure;
-use crate::screen::Screen;
+use crate::screen::{OutputFormat, Screen};
+use crate::standard_error::tell;
+use crate::terminal_text::safe_text;
 
 /// How long a stop may take before everything is killed.
 const STOP_GRACE: Duration = Duration::from_secs(60);
@@ -42,7 +46,7 @@ pub(crate) struct Dev {
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7070")]
     listen: SocketAddr,
 
-    /// The root of the files that workers read and write
+    /// The root of the files that workers read and write; created if there is none
     #[arg(long, value_name = "DIR", default_value = ".")]
     files: PathBuf,
 
@@ -65,15 +69,11 @@ impl Dev {
         // Before anything is started, so that no signal is missed.
         let shutdown = Shutdown::on_signals(STOP_GRACE)
             .map_err(|error| Failure::other(format!("cannot listen for signals: {error}")))?;
-        let files = self
-            .files
-            .canonicalize()
-            .ok()
-            .filter(|files| files.is_dir())
-            .ok_or_else(|| Failure::usage(format!("--files: {} is not a folder", self.files.display())))?;
+        let existing = database_url(std::env::var_os("DATABASE_URL"))?;
+        let files = files_dir::open(&self.files)?;
         warn_if_open(self.listen.ip());
         let data_dir = DataDir::open(self.data_dir)?;
-        let database = match std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
+        let database = match existing {
             Some(url) => Database::Existing(url),
             None => Database::Private(data_dir.postgres()),
         };
@@ -103,13 +103,8 @@ impl Dev {
         };
         let outcome = match started {
             Ok(Some(address)) => {
-                let line = format!(
-                    "tasklease is ready on {address} (data in {}, files in {})",
-                    plan.data_in,
-                    files.display()
-                );
                 // Nobody needs to read it.
-                let _ = screen.line(&line);
+                let _ = screen.line(&ready_line(screen.format(), address, &plan.data_in, &files));
                 stack.keep(&shutdown).await;
                 Ok(())
             }
@@ -131,9 +126,36 @@ impl Dev {
     }
 }
 
+/// The URL of a database that runs already, if one is named.
+///
+/// A URL that cannot be read must not count as none: tasks would go to another database.
+fn database_url(value: Option<OsString>) -> Result<Option<String>, Failure> {
+    let url = value
+        .map(OsString::into_string)
+        .transpose()
+        .map_err(|_| Failure::usage("DATABASE_URL is not UTF-8"))?;
+    Ok(url.filter(|url| !url.is_empty()))
+}
+
+/// What standard output says once everything runs: where the scheduler listens, and where data and
+/// files are.
+fn ready_line(format: OutputFormat, address: SocketAddr, data: &str, files: &Path) -> String {
+    let files = files.display().to_string();
+    match format {
+        OutputFormat::Json => {
+            serde_json::json!({ "address": address.to_string(), "data": data, "files": files }).to_string()
+        }
+        OutputFormat::Table => format!(
+            "tasklease is ready on {address} (data in {}, files in {})",
+            safe_text(data),
+            safe_text(&files)
+        ),
+    }
+}
+
 /// Tells the user what goes on; standard output is for the one line that says "ready".
 fn say(message: impl std::fmt::Display) {
-    eprintln!("tasklease dev: {message}");
+    tell(format_args!("tasklease dev: {message}"));
 }
 
 fn warn_if_open(ip: IpAddr) {
@@ -142,5 +164,42 @@ fn warn_if_open(ip: IpAddr) {
             "warning: other machines can reach {ip}, and there is no authentication: anybody who connects can \
              submit, read and delete tasks"
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    use std::path::Path;
+
+    use super::{database_url, ready_line};
+    use crate::screen::OutputFormat;
+
+    #[test]
+    fn the_ready_line_is_one_document_for_programs_and_one_line_for_people() {
+        let line = |format| {
+            ready_line(
+                format,
+                ([127, 0, 0, 1], 7070).into(),
+                "/d",
+                Path::new("/f\u{1b}[2J"),
+            )
+        };
+        assert_eq!(
+            line(OutputFormat::Table),
+            "tasklease is ready on 127.0.0.1:7070 (data in /d, files in /f�[2J)"
+        );
+        let json: serde_json::Value = serde_json::from_str(&line(OutputFormat::Json)).unwrap();
+        assert_eq!(json["address"], "127.0.0.1:7070");
+    }
+
+    #[test]
+    fn a_database_url_is_read_left_out_or_refused_but_never_passed_over() {
+        let url = |bytes: &[u8]| database_url(Some(OsString::from_vec(bytes.to_vec())));
+        assert_eq!(database_url(None).unwrap(), None);
+        assert_eq!(url(b"").unwrap(), None);
+        assert_eq!(url(b"postgres://h/d").unwrap().as_deref(), Some("postgres://h/d"));
+        assert!(url(b"postgres://h/\xFF").is_err());
     }
 }

@@ -9,7 +9,8 @@ Exit codes:
   1  the task failed or was cancelled (--watch, --wait), or the request could not be carried out
   2  wrong usage: the command line or the input breaks a rule
   3  the server cannot be reached
-  4  no such task or queue";
+  4  no such task or queue
+They hold even if nobody reads the output; --watch and --wait then go on in silence.";
 
 /// How the command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

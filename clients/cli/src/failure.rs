@@ -22,6 +22,8 @@ pub(crate) enum Failure {
     Unreachable(String),
     /// The server refused.
     Refused(Status),
+    /// What was named does not exist, and the command would have created it.
+    Unknown(String),
     /// Anything else.
     Other(String),
 }
@@ -43,6 +45,7 @@ impl Failure {
             Self::NobodyReads => Exit::Done,
             Self::TaskDidNotSucceed | Self::Other(_) => Exit::Failed,
             Self::Usage(_) => Exit::Usage,
+            Self::Unknown(_) => Exit::NotFound,
             Self::Unreachable(_) => Exit::Unreachable,
             Self::Refused(status) => match status.code() {
                 Code::InvalidArgument | Code::OutOfRange => Exit::Usage,
@@ -58,7 +61,7 @@ impl Failure {
         match self {
             Self::TaskDidNotSucceed | Self::NobodyReads => Vec::new(),
             Self::Usage(message) => vec![format!("error: {message}")],
-            Self::Other(message) => vec![format!("error: {message}")],
+            Self::Unknown(message) | Self::Other(message) => vec![format!("error: {message}")],
             Self::Unreachable(message) => vec![
                 format!("error: {}", safe_text(message)),
                 UNREACHABLE_HINT.to_owned(),
@@ -81,12 +84,15 @@ fn refusal(status: &Status) -> Vec<String> {
     let mut lines = vec![format!("error: {message}")];
     if let Some(request) = details.bad_request() {
         for violation in &request.field_violations {
-            let line = format!(
-                "  {}: {}",
+            let rule = format!(
+                "{}: {}",
                 safe_text(&violation.field),
                 safe_text(&violation.description)
             );
-            lines.push(line);
+            // The message of a scheduler names the rules too, as far as there is room.
+            if !message.contains(&rule) {
+                lines.push(format!("  {rule}"));
+            }
         }
     }
     let hint = match status.code() {
@@ -140,6 +146,7 @@ mod tests {
             (Failure::TaskDidNotSucceed, 1),
             (Failure::NobodyReads, 0),
             (Failure::usage("x"), 2),
+            (Failure::Unknown("x".to_owned()), 4),
             (Failure::Unreachable("x".to_owned()), 3),
             (Failure::other("x"), 1),
             (Failure::Refused(Status::invalid_argument("x")), 2),
@@ -165,6 +172,20 @@ mod tests {
                 "error: the task breaks a rule",
                 "  task.priority: must be at most 100"
             ]
+        );
+    }
+
+    #[test]
+    fn a_rule_that_the_message_names_is_told_once() {
+        let details = ErrorDetails::with_bad_request_violation("task.priority", "must be at most 100");
+        let status = Status::with_error_details(
+            Code::InvalidArgument,
+            "invalid request: task.priority: must be at most 100",
+            details,
+        );
+        assert_eq!(
+            Failure::from(status).lines(),
+            ["error: invalid request: task.priority: must be at most 100"]
         );
     }
 

@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::json::{Layout, to_json};
 use crate::screen::{OutputFormat, Screen};
 use crate::table::state_name;
-use crate::terminal_text::safe_text;
+use crate::terminal_text::{safe_lines, safe_text};
 
 /// How long a scheduler may be away while a task is followed: the task goes on meanwhile, and a
 /// restart or a failover of the database takes its time.
@@ -57,33 +57,50 @@ pub(crate) async fn follow(
     )))
 }
 
+/// Shows what it is given until nobody reads it any more; the exit code still tells how the task
+/// ended.
+#[derive(Clone, Copy)]
+struct Viewer<'a> {
+    screen: &'a Screen,
+}
+
+impl Viewer<'_> {
+    fn line(&self, text: &str) -> Result<(), Failure> {
+        match self.screen.line(text) {
+            Err(Failure::NobodyReads) => Ok(()),
+            written => written,
+        }
+    }
+}
+
 /// Where updates are shown.
 enum View<'a> {
     /// One JSON document per update.
-    JsonLines(&'a Screen),
+    JsonLines(Viewer<'a>),
     /// One JSON document at the end.
-    JsonEnd(&'a Screen),
+    JsonEnd(Viewer<'a>),
     /// A bar on the terminal.
-    Bar(&'a Screen, ProgressBar),
+    Bar(Viewer<'a>, ProgressBar),
     /// A line per update.
-    Lines(&'a Screen),
+    Lines(Viewer<'a>),
     /// The end alone.
-    End(&'a Screen),
+    End(Viewer<'a>),
 }
 
 impl<'a> View<'a> {
     fn new(attention: Attention, screen: &'a Screen) -> Self {
+        let viewer = Viewer { screen };
         match (screen.format(), attention) {
-            (OutputFormat::Json, Attention::Live) => Self::JsonLines(screen),
-            (OutputFormat::Json, Attention::EndOnly) => Self::JsonEnd(screen),
-            (OutputFormat::Table, Attention::EndOnly) => Self::End(screen),
+            (OutputFormat::Json, Attention::Live) => Self::JsonLines(viewer),
+            (OutputFormat::Json, Attention::EndOnly) => Self::JsonEnd(viewer),
+            (OutputFormat::Table, Attention::EndOnly) => Self::End(viewer),
             // The bar is drawn on standard error; a reader of standard output gets lines.
             (OutputFormat::Table, Attention::Live)
                 if io::stderr().is_terminal() && io::stdout().is_terminal() =>
             {
-                Self::Bar(screen, new_bar())
+                Self::Bar(viewer, new_bar())
             }
-            (OutputFormat::Table, Attention::Live) => Self::Lines(screen),
+            (OutputFormat::Table, Attention::Live) => Self::Lines(viewer),
         }
     }
 
@@ -133,13 +150,13 @@ impl<'a> View<'a> {
     }
 
     fn log(&self, log: &LogLine) -> Result<(), Failure> {
-        let line = format!("{:>5} {}", safe_text(&log.level), safe_text(&log.message));
+        let text = log_text(log);
         match self {
             Self::Bar(_, bar) => {
-                bar.println(line);
+                bar.println(text);
                 Ok(())
             }
-            Self::Lines(screen) => screen.line(&line),
+            Self::Lines(screen) => screen.line(&text),
             Self::JsonLines(_) | Self::JsonEnd(_) | Self::End(_) => Ok(()),
         }
     }
@@ -187,6 +204,21 @@ fn draw(bar: &ProgressBar, progress: &Progress) {
     bar.set_message(safe_text(&progress.message));
 }
 
+/// A log entry with its level in front; further lines are indented below the first.
+fn log_text(log: &LogLine) -> String {
+    let level = format!("{:>5} ", safe_text(&log.level));
+    let margin = " ".repeat(level.chars().count());
+    let mut text = level;
+    for (index, line) in safe_lines(&log.message).enumerate() {
+        if index > 0 {
+            text.push('\n');
+            text.push_str(&margin);
+        }
+        text.push_str(&line);
+    }
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
 fn task_line(task: &Task) -> String {
     let attempt = if task.attempt > 0 {
         format!(" attempt {} of {}", task.attempt, task.max_attempts)
@@ -217,9 +249,22 @@ fn progress_line(progress: &Progress) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tasklease_proto::v1::{Progress, Task, TaskError, TaskState};
+    use tasklease_proto::v1::{LogLine, Progress, Task, TaskError, TaskState};
 
-    use super::{progress_line, task_line};
+    use super::{log_text, progress_line, task_line};
+
+    #[test]
+    fn a_log_entry_of_several_lines_is_shown_as_lines() {
+        let log = LogLine {
+            level: "WARN".to_owned(),
+            message: "cannot open\r\n\tat a.rs\n\nnext\u{1b}[2J\n".to_owned(),
+            ..LogLine::default()
+        };
+        assert_eq!(
+            log_text(&log),
+            " WARN cannot open\n      \tat a.rs\n\n      next�[2J"
+        );
+    }
 
     #[test]
     fn progress_without_a_percentage_says_so() {

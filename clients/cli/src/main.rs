@@ -9,37 +9,60 @@ mod exit;
 mod failure;
 mod follow;
 mod json;
+mod param;
 mod payload;
 mod screen;
+mod standard_error;
 mod table;
 mod terminal_text;
 mod time_span;
 mod whole_numbers;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches};
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Command};
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::screen::Screen;
+use crate::standard_error::tell;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let screen = Screen::new(arguments.output);
-    match commands::run(arguments, &screen).await {
-        Ok(()) => ExitCode::SUCCESS,
+fn main() -> ExitCode {
+    // A defect of ours must not look like an answer: scripts rely on the documented codes alone.
+    let exit = catch_unwind(AssertUnwindSafe(run)).unwrap_or(Exit::Failed);
+    exit.into()
+}
+
+fn run() -> Exit {
+    let outcome = parse().and_then(|arguments| {
+        let screen = Screen::new(arguments.output);
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::other(format!("cannot start: {error}")))?
+            .block_on(commands::run(arguments, &screen))
+    });
+    match outcome {
+        Ok(()) => Exit::Done,
         Err(failure) => {
-            report(&failure);
-            failure.exit().into()
+            failure.lines().iter().for_each(tell);
+            failure.exit()
         }
     }
 }
 
-/// Tells why the command failed, where there is more to say than the exit code.
-fn report(failure: &Failure) {
-    for line in failure.lines() {
-        eprintln!("{line}");
+/// Reads the command line; ends the process with the documented codes after help and wrong usage.
+fn parse() -> Result<Arguments, Failure> {
+    let matches = Arguments::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let names_address = matches.value_source("addr") == Some(ValueSource::CommandLine);
+    if names_address && matches!(arguments.command, Command::Dev(_)) {
+        return Err(Failure::usage(
+            "--addr: `tasklease dev` runs a scheduler of its own; choose its address with --listen",
+        ));
     }
+    Ok(arguments)
 }

@@ -1,33 +1,20 @@
-//! The input of a task, put together from `--payload` and `--param`.
+//! The input of a task, put together from `--payload` and its fields.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 
 use bytes::Bytes;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 use crate::failure::Failure;
+use crate::param::Param;
+
+/// What some editors write in front of UTF-8 text.
+const BYTE_ORDER_MARK: &[u8] = &[0xEF, 0xBB, 0xBF];
 
 /// More than any scheduler accepts; only keeps a wrong file from filling the memory.
 const READ_LIMIT: u64 = 64 << 20;
-
-/// One `--param name=value`.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Param {
-    name: String,
-    value: Value,
-}
-
-/// Reads `name=value`; a value that is JSON is taken as JSON, any other as a string.
-pub(crate) fn parse_param(text: &str) -> Result<Param, String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok(Param {
-            name: name.to_owned(),
-            value: serde_json::from_str(value).unwrap_or_else(|_| Value::from(value)),
-        }),
-        _ => Err("expected name=value".to_owned()),
-    }
-}
 
 /// Where the payload comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +38,21 @@ pub(crate) fn parse_payload_source(text: &str) -> Result<PayloadSource, String> 
 }
 
 impl PayloadSource {
+    /// Reads the text; a byte order mark in front of it is no part of it.
     fn read(self) -> Result<Vec<u8>, Failure> {
+        let mut bytes = self.read_all()?;
+        if bytes.starts_with(BYTE_ORDER_MARK) {
+            bytes.drain(..BYTE_ORDER_MARK.len());
+        }
+        if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
+            return Err(Failure::usage(
+                "--payload: the text begins with the byte order mark of UTF-16; save it as UTF-8",
+            ));
+        }
+        Ok(bytes)
+    }
+
+    fn read_all(self) -> Result<Vec<u8>, Failure> {
         match self {
             Self::Text(text) => Ok(text.into_bytes()),
             Self::File(name) => File::open(&name)
@@ -77,19 +78,19 @@ fn read_bounded(source: impl Read) -> io::Result<Vec<u8>> {
 
 /// Puts the input together: the payload, with the parameters laid over its fields.
 ///
-/// A payload without parameters is sent as it was typed, to the last digit.
+/// Everything is sent as it was typed, to the last digit.
 pub(crate) fn assemble(payload: Option<PayloadSource>, params: Vec<Param>) -> Result<Bytes, Failure> {
     let payload = payload.map(PayloadSource::read).transpose()?;
     if let (Some(payload), true) = (&payload, params.is_empty()) {
-        check(payload)?;
+        check("--payload", payload)?;
         return Ok(Bytes::copy_from_slice(payload.trim_ascii()));
     }
-    let mut fields: Map<String, Value> = match &payload {
+    let mut fields: BTreeMap<String, Box<RawValue>> = match &payload {
         Some(payload) => {
-            check(payload)?;
+            check("--payload", payload)?;
             serde_json::from_slice(payload).map_err(|error| Failure::usage(format!("--payload: {error}")))?
         }
-        None => Map::new(),
+        None => BTreeMap::new(),
     };
     let mut given: Vec<&str> = params.iter().map(|param| param.name.as_str()).collect();
     given.sort_unstable();
@@ -99,44 +100,26 @@ pub(crate) fn assemble(payload: Option<PayloadSource>, params: Vec<Param>) -> Re
     for param in params {
         fields.insert(param.name, param.value);
     }
-    Ok(Bytes::from(Value::Object(fields).to_string()))
+    let text = serde_json::to_vec(&fields).map_err(|error| Failure::usage(format!("--param: {error}")))?;
+    check("--param", &text)?;
+    Ok(Bytes::from(text))
 }
 
-fn check(payload: &[u8]) -> Result<(), Failure> {
+fn check(flag: &str, payload: &[u8]) -> Result<(), Failure> {
     tasklease_proto::json::check_object(payload.trim_ascii())
         .map(|_| ())
-        .map_err(|error| Failure::usage(format!("--payload: {error}")))
+        .map_err(|error| Failure::usage(format!("{flag}: {error}")))
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::{PayloadSource, assemble, parse_param, parse_payload_source};
+    use super::{PayloadSource, assemble, parse_payload_source};
+    use crate::param::{Param, parse_param};
 
-    fn params(texts: &[&str]) -> Vec<super::Param> {
+    fn params(texts: &[&str]) -> Vec<Param> {
         texts.iter().map(|text| parse_param(text).unwrap()).collect()
-    }
-
-    fn value_of(text: &str) -> serde_json::Value {
-        parse_param(text).unwrap().value
-    }
-
-    #[test]
-    fn a_value_is_json_where_it_can_be_and_a_string_otherwise() {
-        assert_eq!(value_of("n=5"), json!(5));
-        assert_eq!(value_of("n=true"), json!(true));
-        assert_eq!(value_of("n=[1,\"a\"]"), json!([1, "a"]));
-        assert_eq!(value_of("n=\"5\""), json!("5"));
-        assert_eq!(value_of("n=5 apples"), json!("5 apples"));
-        assert_eq!(value_of("n="), json!(""));
-        assert_eq!(value_of("a.b=x=y"), json!("x=y"));
-    }
-
-    #[test]
-    fn a_param_needs_a_name_and_an_equals_sign() {
-        assert!(parse_param("steps").is_err());
-        assert!(parse_param("=5").is_err());
     }
 
     #[test]
@@ -154,6 +137,38 @@ mod tests {
         let text = r#"{ "big": 12345678901234567890123, "x": 1.50 }"#;
         let bytes = assemble(Some(PayloadSource::Text(format!("\n{text}\n"))), Vec::new()).unwrap();
         assert_eq!(bytes, text);
+    }
+
+    #[test]
+    fn fields_that_no_param_replaces_are_sent_as_typed() {
+        let payload = Some(PayloadSource::Text(
+            r#"{"big":12345678901234567890123,"x":1.50}"#.to_owned(),
+        ));
+        let bytes = assemble(payload, params(&["y=1.10"])).unwrap();
+        assert_eq!(bytes, r#"{"big":12345678901234567890123,"x":1.50,"y":"1.10"}"#);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_text() {
+        let text = |text: &str| Some(PayloadSource::Text(text.to_owned()));
+        assert_eq!(
+            assemble(text("\u{feff}{\"a\": 1}\r\n"), Vec::new()).unwrap(),
+            "{\"a\": 1}"
+        );
+        let bytes = assemble(text("\u{feff}{\"a\": 1}\r\n"), params(&["b=2"])).unwrap();
+        assert_eq!(bytes, r#"{"a":1,"b":2}"#);
+    }
+
+    #[test]
+    fn text_of_utf_16_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("in.json");
+        for text in [b"\xFF\xFE{\0}\0", b"\xFE\xFF\0{\0}"] {
+            std::fs::write(&path, text).unwrap();
+            let source = PayloadSource::File(path.to_str().unwrap().to_owned());
+            let lines = assemble(Some(source), Vec::new()).unwrap_err().lines();
+            assert!(lines[0].contains("byte order mark"), "{lines:?}");
+        }
     }
 
     #[test]

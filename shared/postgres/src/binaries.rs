@@ -45,20 +45,52 @@ impl Binaries {
         self.dir.join("initdb")
     }
 
-    /// Looks at one folder.
-    fn in_dir(dir: &Path) -> Option<Self> {
-        if !dir.join("initdb").is_file() || !dir.join("postgres").is_file() {
-            return None;
+    /// Looks at one folder; `None` if it holds no usable server.
+    ///
+    /// # Errors
+    ///
+    /// When there is a server and it cannot be run, which says nothing about its version.
+    fn in_dir(dir: &Path) -> Result<Option<Self>, Error> {
+        let postgres = dir.join("postgres");
+        if !dir.join("initdb").is_file() || !postgres.is_file() {
+            return Ok(None);
         }
-        let output = Command::new(dir.join("postgres"))
+        let output = Command::new(&postgres)
             .arg("--version")
             .output()
-            .ok()?;
-        let major = parse_major(&String::from_utf8_lossy(&output.stdout))?;
-        (major >= OLDEST_MAJOR).then(|| Self {
+            .map_err(Error::file("run", postgres))?;
+        let major =
+            parse_major(&String::from_utf8_lossy(&output.stdout)).filter(|major| *major >= OLDEST_MAJOR);
+        Ok(major.map(|major| Self {
             dir: dir.to_owned(),
             major,
-        })
+        }))
+    }
+}
+
+/// What a search has found.
+#[derive(Default)]
+struct Search {
+    /// The preferred one first.
+    found: Vec<Binaries>,
+    /// Why one could not be looked at; it may be the one that is wanted.
+    failed: Option<Error>,
+}
+
+impl Search {
+    fn look_in(&mut self, dirs: impl IntoIterator<Item = PathBuf>) {
+        for dir in dirs {
+            match Binaries::in_dir(&dir) {
+                Ok(binaries) => self.found.extend(binaries),
+                Err(error) => self.failed = self.failed.take().or(Some(error)),
+            }
+        }
+    }
+
+    /// The first that fits.
+    fn first(self, fits: impl Fn(&Binaries) -> bool, none: Error) -> Result<Binaries, Error> {
+        let found = self.found.into_iter().find(|binaries| fits(binaries));
+        found.ok_or_else(|| self.failed.unwrap_or(none))
     }
 }
 
@@ -73,47 +105,41 @@ impl Binaries {
 /// [`Error::NoBinaries`] or [`Error::BadBinaries`] when there is none of version 15 or
 /// newer.
 pub fn find_binaries() -> Result<Binaries, Error> {
-    installed()?.into_iter().next().ok_or(Error::NoBinaries)
+    installed()?.first(|_| true, Error::NoBinaries)
 }
 
 /// Finds the server that can open a cluster made by version `major`.
 pub(crate) fn find_binaries_of(major: u32, data_dir: &Path) -> Result<Binaries, Error> {
-    installed()?
-        .into_iter()
-        .find(|binaries| binaries.major == major)
-        .ok_or_else(|| Error::WrongVersion {
-            data_dir: data_dir.to_owned(),
-            major,
-        })
+    let none = Error::WrongVersion {
+        data_dir: data_dir.to_owned(),
+        major,
+    };
+    installed()?.first(|binaries| binaries.major == major, none)
 }
 
-/// All usable servers, the preferred one first.
-fn installed() -> Result<Vec<Binaries>, Error> {
+/// Looks in all places where a server may be.
+fn installed() -> Result<Search, Error> {
+    let mut search = Search::default();
     if let Some(dir) = env::var_os("TASKLEASE_PG_BIN").filter(|dir| !dir.is_empty()) {
         let dir = PathBuf::from(dir);
-        return match Binaries::in_dir(&dir) {
-            Some(binaries) => Ok(vec![binaries]),
-            None => Err(Error::BadBinaries { dir }),
+        search.look_in([dir.clone()]);
+        return match search.found.is_empty() {
+            true => Err(search.failed.unwrap_or(Error::BadBinaries { dir })),
+            false => Ok(search),
         };
     }
-    let mut found: Vec<Binaries> = env::var_os("PATH")
-        .map(|path| {
-            env::split_paths(&path)
-                .filter_map(|dir| Binaries::in_dir(&dir))
-                .collect()
-        })
-        .unwrap_or_default();
-    let mut packaged: Vec<Binaries> = PACKAGE_ROOTS
-        .iter()
-        .flat_map(|(root, below)| package_dirs(Path::new(root), below))
-        .filter_map(|dir| Binaries::in_dir(&dir))
-        .collect();
-    packaged.sort_by_key(|binaries| std::cmp::Reverse(binaries.major));
-    found.append(&mut packaged);
-    if let Some(tools) = env::var_os("TASKLEASE_TOOLS_DIR") {
-        found.extend(Binaries::in_dir(&Path::new(&tools).join("postgres/bin")));
+    if let Some(path) = env::var_os("PATH") {
+        search.look_in(env::split_paths(&path));
     }
-    Ok(found)
+    let in_path = search.found.len();
+    for (root, below) in PACKAGE_ROOTS {
+        search.look_in(package_dirs(Path::new(root), below));
+    }
+    search.found[in_path..].sort_by_key(|binaries| std::cmp::Reverse(binaries.major));
+    if let Some(tools) = env::var_os("TASKLEASE_TOOLS_DIR") {
+        search.look_in([Path::new(&tools).join("postgres/bin")]);
+    }
+    Ok(search)
 }
 
 /// The program folders of every version below `root`.
@@ -135,7 +161,23 @@ fn parse_major(answer: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_major;
+    use super::{Search, parse_major};
+    use crate::Error;
+
+    #[test]
+    fn a_server_that_cannot_be_run_is_told_and_not_taken_for_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["postgres", "initdb"] {
+            std::fs::write(dir.path().join(name), "not executable").unwrap();
+        }
+        let mut search = Search::default();
+        search.look_in([dir.path().join("nothing here"), dir.path().to_owned()]);
+        let error = search.first(|_| true, Error::NoBinaries).unwrap_err();
+        assert!(
+            error.to_string().contains("postgres: Permission denied"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn the_major_version_is_read_from_every_known_form() {

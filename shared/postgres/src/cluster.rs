@@ -1,15 +1,16 @@
 //! A private cluster, from its creation to its end.
 
-use std::fs;
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::binaries::{Binaries, find_binaries, find_binaries_of};
 use crate::error::Error;
-use crate::folder::{Folder, last_lines};
+use crate::folder::{Data, Folder, last_lines};
 use crate::options::{Access, ClusterOptions, Durability, Port};
 use crate::server::{LOOK_AGAIN, Server, StopMode, free_port, is_alive};
 use crate::server_user::ServerUser;
@@ -29,6 +30,28 @@ const OLD_SERVER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How often a start with any port tries another one, should somebody take it meanwhile.
 const PORT_ATTEMPTS: u32 = 3;
+
+/// What a server says that does not know our password.
+const AUTHENTICATION_FAILURES: [SqlState; 2] = [
+    SqlState::INVALID_PASSWORD,
+    SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+];
+
+/// Whether this is the driver's answer to a server that wants a password which we do not have; it
+/// has no code of its own.
+fn asks_for_a_password(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.to_string() == "password missing"
+}
+
+/// What comes back from the port that our server was given.
+enum Answer {
+    /// Our server, ready for queries.
+    Ours,
+    /// A server that does not let us in, for this reason.
+    Refused(String),
+    /// Nothing, something else, or our server before it is ready.
+    NotOurs,
+}
 
 /// A private Postgres cluster whose server ends with this value.
 #[derive(Debug)]
@@ -52,14 +75,15 @@ impl Cluster {
     /// # Errors
     ///
     /// When no server is installed, when the folder is in use, foreign or out of the
-    /// server's reach, and when the server does not come up; the error then shows the
-    /// end of the server's log.
+    /// server's reach, when it holds data that cannot be read, and when the server does not
+    /// come up; the error then shows the end of the server's log. No error removes
+    /// anything that was there before.
     pub async fn start(options: ClusterOptions) -> Result<Self, Error> {
-        let user = ServerUser::choose(&options.data_dir);
+        let user = ServerUser::choose(&options.data_dir)?;
         let folder = Folder::open(&options.data_dir, user)?;
-        let binaries = match folder.version() {
-            Some(major) => find_binaries_of(major, folder.root())?,
-            None => {
+        let binaries = match folder.look_at_data()? {
+            Data::Cluster { major } => find_binaries_of(major, folder.root())?,
+            Data::Absent => {
                 let binaries = find_binaries()?;
                 create(&binaries, &folder, user, options.access, options.durability)?;
                 binaries
@@ -221,16 +245,24 @@ impl Cluster {
         )?;
         let start = Instant::now();
         loop {
-            let answers = matches!(
-                tokio::time::timeout(Duration::from_secs(5), self.serves_our_data()).await,
-                Ok(true)
-            );
+            let answer = tokio::time::timeout(Duration::from_secs(5), self.ask()).await;
             if let Some(status) = server.ended() {
                 return Err(self.explain_early_end(status.to_string()));
             }
-            if answers {
-                self.server = Some(server);
-                return Ok(());
+            match answer {
+                Ok(Answer::Ours) => {
+                    self.server = Some(server);
+                    return Ok(());
+                }
+                // A stranger on our port has kept our server from saying that it is ready.
+                Ok(Answer::Refused(reason)) if self.folder.server_is_ready() => {
+                    return Err(Error::WrongPassword {
+                        data_dir: self.folder.root().to_owned(),
+                        path: self.folder.password_path(),
+                        reason,
+                    });
+                }
+                Ok(_) | Err(_) => {}
             }
             if start.elapsed() > START_DEADLINE {
                 let reason = format!("it does not answer within {} s", START_DEADLINE.as_secs());
@@ -240,18 +272,26 @@ impl Cluster {
         }
     }
 
-    /// Whether the server on our port answers, and is ours: a stranger may have taken
-    /// the port.
-    async fn serves_our_data(&self) -> bool {
-        let Ok(client) = self.connect().await else {
-            return false;
+    /// Asks the server on our port whose it is: a stranger may have taken the port.
+    async fn ask(&self) -> Answer {
+        let client = match self.connect().await {
+            Ok(client) => client,
+            Err(error) => match error.code() {
+                Some(code) if AUTHENTICATION_FAILURES.contains(code) => {
+                    return Answer::Refused(error.to_string());
+                }
+                _ if self.password.is_none() && error.source().is_some_and(asks_for_a_password) => {
+                    return Answer::Refused("the server asks for one, and there is none".to_owned());
+                }
+                _ => return Answer::NotOurs,
+            },
         };
         match client
             .query_one("SELECT current_setting('data_directory')", &[])
             .await
         {
-            Ok(row) => Path::new(row.get::<_, &str>(0)) == self.folder.data(),
-            Err(_) => false,
+            Ok(row) if Path::new(row.get::<_, &str>(0)) == self.folder.data() => Answer::Ours,
+            _ => Answer::NotOurs,
         }
     }
 
@@ -308,16 +348,12 @@ fn create(
     access: Access,
     durability: Durability,
 ) -> Result<(), Error> {
-    let unfinished = folder.unfinished_data();
-    for left_over in [folder.data(), unfinished.clone()] {
-        if left_over.exists() {
-            fs::remove_dir_all(&left_over).map_err(Error::file("remove the unfinished", left_over))?;
-        }
-    }
+    // Removed again if this fails: nobody else knows its name.
+    let unfinished = folder.create_unfinished()?;
     let mut command = Command::new(binaries.initdb());
     command
         .arg("-D")
-        .arg(&unfinished)
+        .arg(unfinished.path())
         .args(["-U", SUPERUSER, "--locale=C", "-E", "UTF8"])
         .env("LC_ALL", "C")
         .current_dir(folder.root())
@@ -327,7 +363,7 @@ fn create(
             command.arg("--auth=trust");
         }
         Access::Password => {
-            folder.create_password()?;
+            folder.keep_or_create_password()?;
             command
                 .arg("--auth=scram-sha-256")
                 .arg("--pwfile")
@@ -346,7 +382,7 @@ fn create(
             output: last_lines(&String::from_utf8_lossy(&output.stderr)),
         });
     }
-    fs::rename(&unfinished, folder.data()).map_err(Error::file("name", folder.data()))
+    folder.name_finished(unfinished)
 }
 
 /// Escapes a database's name for a URL.

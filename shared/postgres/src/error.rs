@@ -36,6 +36,41 @@ pub enum Error {
         /// The folder.
         data_dir: PathBuf,
     },
+    /// The folder of the data holds something that is not a whole cluster.
+    #[error(
+        "the data directory {data_dir} is not empty and holds no usable Postgres cluster: {path}: {reason}; \
+         nothing was changed; make it readable again, restore it from a backup, or choose another data directory"
+    )]
+    DamagedData {
+        /// The folder of the data.
+        data_dir: PathBuf,
+        /// What is wrong in it.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file of the password is empty.
+    #[error(
+        "the password file {path} is empty, so the cluster beside it cannot be used; restore the file, or choose \
+         another data directory"
+    )]
+    NoPassword {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The server does not take the password in the folder, or asks for one and there is none.
+    #[error(
+        "the cluster in {data_dir} refuses the password in {path}: {reason}; restore the file, or choose another \
+         data directory"
+    )]
+    WrongPassword {
+        /// The cluster's folder.
+        data_dir: PathBuf,
+        /// The password's file.
+        path: PathBuf,
+        /// What the server said.
+        reason: String,
+    },
     /// The server's user cannot reach the folder.
     #[error(
         "Postgres cannot run as root and runs as uid {uid} instead, which may not enter {folder}; choose a \

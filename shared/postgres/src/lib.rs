@@ -10,7 +10,7 @@
 //!
 //! let mut cluster = Cluster::start(ClusterOptions::durable("/var/lib/tasklease/postgres")).await?;
 //! cluster.create_database("tasklease").await?;
-//! println!("{}", cluster.url("tasklease"));
+//! let url = cluster.url("tasklease");
 //! cluster.stop().await
 //! # }
 //! ```

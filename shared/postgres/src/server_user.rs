@@ -1,6 +1,7 @@
 //! The user that the server runs as when this process is root.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -23,21 +24,29 @@ pub(crate) enum ServerUser {
 impl ServerUser {
     /// Decides for this process and a cluster's folder. An existing cluster keeps the
     /// user that it was made for, even if `postgres` came to exist since.
-    pub(crate) fn choose(cluster: &Path) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// When a cluster is there and its owner cannot be told.
+    pub(crate) fn choose(cluster: &Path) -> Result<Self, Error> {
         if !rustix::process::geteuid().is_root() {
-            return Self::Own;
+            return Ok(Self::Own);
         }
-        if let Ok(meta) = fs::metadata(cluster.join("data"))
-            && meta.uid() != 0
-        {
-            return Self::Other {
-                uid: meta.uid(),
-                gid: meta.gid(),
-            };
+        let data = cluster.join("data");
+        match fs::symlink_metadata(&data).and_then(|_| fs::metadata(&data)) {
+            Ok(meta) if meta.uid() != 0 => {
+                return Ok(Self::Other {
+                    uid: meta.uid(),
+                    gid: meta.gid(),
+                });
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::file("look at", data)(error)),
         }
         let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
         let (uid, gid) = find_user(&users, "postgres").unwrap_or((NOBODY, NOBODY));
-        Self::Other { uid, gid }
+        Ok(Self::Other { uid, gid })
     }
 
     /// Makes `command` run as this user.

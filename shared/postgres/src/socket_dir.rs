@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::Error;
-use crate::folder::Folder;
+use crate::folder::{Folder, is_absent};
 use crate::server_user::ServerUser;
 
 /// A socket's path may have about 100 bytes; its file name takes some of them.
@@ -28,7 +28,7 @@ impl SocketDir {
     pub(crate) fn open(cluster: &Folder, user: ServerUser) -> Result<Self, Error> {
         let inside = cluster.sockets();
         if inside.as_os_str().len() <= LENGTH_LIMIT {
-            if !inside.is_dir() {
+            if is_absent(&inside)? {
                 DirBuilder::new()
                     .mode(0o700)
                     .create(&inside)

@@ -11,7 +11,8 @@ pub enum Kind {
     InvalidParameter,
     /// The named encoding does not exist here.
     UnknownEncoding,
-    /// The image format is none of those read or written.
+    /// The image format is none of those read or written, or the image is of a kind of its format
+    /// that is not read here.
     UnsupportedFormat,
     /// No file at the path.
     FileNotFound,

@@ -1,12 +1,28 @@
 //! `image_process`: loads an image, resizes it, converts it and saves it.
+//!
+//! Colours keep their meaning. A colour profile of RGB goes along into JPEG, PNG, WebP and TIFF;
+//! GIF and BMP hold none and get sRGB, and so does every image of grey or of inks whose profile
+//! says what they mean. Transparency lies on white in JPEG and BMP, and is all or nothing in GIF.
+//!
+//! Of a JPEG file the picture is what libjpeg shows. Arithmetic and lossless coding, samples of
+//! twelve bits and a few orders of scans that no encoder in use writes are refused as
+//! `UNSUPPORTED_FORMAT`.
+//!
+//! Memory is bounded before it is taken: the file, up to 16 bytes a pixel, and 64 MiB besides.
+//! Metadata counts too, so a profile above 4 MiB is refused before it is inflated.
 
 mod alpha;
 mod decode;
 mod encode;
 mod fit;
 mod format;
-mod jpeg_end;
+mod jpeg;
+mod jpeg_structure;
 mod picture;
+mod profile;
+mod raw;
+mod tiff_inks;
+mod webp_container;
 
 use serde::{Deserialize, Serialize};
 use tasklease_worker::{Context, Task, TaskError, TaskResult};

@@ -1,5 +1,6 @@
 //! The worker process for text and image files.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -24,7 +25,7 @@ struct Args {
     #[arg(long, env = "TASKLEASE_MAX_INPUT_BYTES", value_name = "BYTES", default_value_t = 64 << 20)]
     max_input_bytes: u64,
 
-    /// Largest image in pixels, read or written; decoding takes 3 to 8 bytes of memory per pixel
+    /// Largest image in pixels, read or written; decoding takes 3 to 16 bytes of memory per pixel
     #[arg(long, env = "TASKLEASE_MAX_PIXELS", value_name = "PIXELS", default_value_t = 64 << 20)]
     max_pixels: u64,
 }
@@ -32,20 +33,25 @@ struct Args {
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Writes a line to standard error; the exit code tells the same to a caller that does not read.
+fn say(message: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "tasklease-documents: {message}");
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
     let files = match Files::open(&args.files, args.max_input_bytes) {
         Ok(files) => files,
         Err(failure) => {
-            eprintln!("tasklease-documents: {}", failure.message);
+            say(&failure.message);
             return ExitCode::from(2);
         }
     };
     let worker = match Worker::new(args.worker) {
         Ok(worker) => worker,
         Err(error) => {
-            eprintln!("tasklease-documents: {error}");
+            say(error);
             return ExitCode::from(2);
         }
     };
@@ -60,7 +66,7 @@ async fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tasklease-documents: {error}");
+            say(error);
             ExitCode::FAILURE
         }
     }

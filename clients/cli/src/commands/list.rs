@@ -6,9 +6,10 @@ use clap::Args;
 use tasklease_client::Client;
 use tasklease_proto::v1::{ListTasksRequest, ListTasksResponse, TaskState};
 
-use crate::describe::age;
+use crate::describe::{age, percent_done};
 use crate::failure::Failure;
 use crate::screen::{Colour, Screen};
+use crate::standard_error::tell;
 use crate::table::{TableText, number, state, text};
 
 /// The largest page that a scheduler gives.
@@ -69,10 +70,10 @@ impl List {
         }
         screen.show(&all, |all| describe(all, SystemTime::now(), screen.colour()))?;
         if screen.format() == crate::screen::OutputFormat::Table && !all.next_page_token.is_empty() {
-            eprintln!(
+            tell(format_args!(
                 "more tasks match; go on with --page-token {}",
                 all.next_page_token
-            );
+            ));
         }
         Ok(())
     }
@@ -86,7 +87,6 @@ fn describe(response: &ListTasksResponse, now: SystemTime, colour: Colour) -> St
         colour,
     );
     for task in &response.tasks {
-        let percent = task.progress.as_ref().and_then(|progress| progress.percent);
         table.row([
             text(&task.id),
             text(&task.task_type),
@@ -94,7 +94,7 @@ fn describe(response: &ListTasksResponse, now: SystemTime, colour: Colour) -> St
             state(task.state),
             number(format!("{}/{}", task.attempt, task.max_attempts)),
             text(
-                percent
+                percent_done(task)
                     .map(|percent| format!("{percent:.0}%"))
                     .unwrap_or_default(),
             ),

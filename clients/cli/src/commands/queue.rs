@@ -22,6 +22,10 @@ pub(crate) enum Queue {
         /// The queue
         #[arg(value_name = "NAME")]
         name: String,
+
+        /// Create the queue, paused, if there is none of that name
+        #[arg(long)]
+        create: bool,
     },
     /// Hand out a paused queue's tasks again
     Resume {
@@ -44,13 +48,17 @@ impl Queue {
                     describe(response, SystemTime::now(), screen.colour())
                 })
             }
-            Self::Pause { name } => {
+            Self::Pause { name, create } => {
+                if !create {
+                    require(client, &name, ", or create it with --create").await?;
+                }
                 let queue = client.pause(&name).await?;
                 screen.show(&PauseQueueResponse { queue: Some(queue) }, |_| {
                     format!("{} is paused; its running tasks go on", safe_text(&name))
                 })
             }
             Self::Resume { name } => {
+                require(client, &name, "").await?;
                 let queue = client.resume(&name).await?;
                 screen.show(&ResumeQueueResponse { queue: Some(queue) }, |_| {
                     format!("{} hands out its tasks again", safe_text(&name))
@@ -58,6 +66,19 @@ impl Queue {
             }
         }
     }
+}
+
+/// Fails unless the queue exists: a scheduler takes any name, and a typing error would seem to have
+/// worked.
+async fn require(client: &Client, name: &str, advice: &str) -> Result<(), Failure> {
+    let queues = client.queues().await?;
+    if queues.iter().any(|queue| queue.name == name) {
+        return Ok(());
+    }
+    Err(Failure::Unknown(format!(
+        "there is no queue {}; `tasklease queue list` shows the queues there are{advice}",
+        safe_text(name)
+    )))
 }
 
 fn describe(response: &ListQueuesResponse, now: SystemTime, colour: Colour) -> String {

@@ -10,7 +10,8 @@ use tasklease_proto::v1::{SubmitTaskResponse, TaskSpec, task_spec::Input};
 use crate::describe::describe_submitted;
 use crate::failure::Failure;
 use crate::follow::{Attention, follow};
-use crate::payload::{Param, PayloadSource, assemble, parse_param, parse_payload_source};
+use crate::param::{Param, parse_json_param, parse_param, parse_text_param};
+use crate::payload::{PayloadSource, assemble, parse_payload_source};
 use crate::screen::{OutputFormat, Screen};
 use crate::time_span::parse_time_span;
 
@@ -21,11 +22,22 @@ pub(crate) struct Submit {
     #[arg(value_name = "TYPE")]
     task_type: String,
 
-    /// One field of the input; a value that is JSON is taken as JSON, any other as a string; repeatable
+    /// One field of the input, JSON if the value is JSON, else text; repeatable
+    ///
+    /// A number is taken as one only if it would be printed as it was typed: 5 and 2.5 are numbers, while
+    /// 1.10, 12e5 and 007 stay text. Where the guess is wrong, --param-text and --param-json say which it is.
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_param)]
     params: Vec<Param>,
 
-    /// The input, a JSON object: its text, @FILE, or - for standard input; --param is laid over it
+    /// One field of the input, always text; repeatable
+    #[arg(long = "param-text", value_name = "NAME=TEXT", value_parser = parse_text_param)]
+    text_params: Vec<Param>,
+
+    /// One field of the input, always JSON, sent exactly as typed; repeatable
+    #[arg(long = "param-json", value_name = "NAME=JSON", value_parser = parse_json_param)]
+    json_params: Vec<Param>,
+
+    /// The input, a JSON object in UTF-8: its text, @FILE, or - for standard input; --param is laid over it
     #[arg(long, value_name = "JSON|@FILE|-", value_parser = parse_payload_source)]
     payload: Option<PayloadSource>,
 
@@ -75,7 +87,11 @@ impl Submit {
             Some(attention) => {
                 // A program that waits for JSON gets the updates alone, which name the task.
                 if screen.format() == OutputFormat::Table {
-                    screen.line(&describe_submitted(response.task.as_ref()))?;
+                    match screen.line(&describe_submitted(response.task.as_ref())) {
+                        // The exit code is still waited for.
+                        Ok(()) | Err(Failure::NobodyReads) => {}
+                        Err(failure) => return Err(failure),
+                    }
                 }
                 follow(client, &id, attention, screen).await
             }
@@ -83,10 +99,11 @@ impl Submit {
     }
 
     fn into_spec(self) -> Result<TaskSpec, Failure> {
+        let params = [self.params, self.text_params, self.json_params].concat();
         Ok(TaskSpec {
             task_type: self.task_type,
             queue: self.queue,
-            input: Some(Input::PayloadJson(assemble(self.payload, self.params)?)),
+            input: Some(Input::PayloadJson(assemble(self.payload, params)?)),
             priority: self.priority,
             delay: self.delay.map(duration_to_wire),
             max_attempts: self.max_attempts.unwrap_or_default(),

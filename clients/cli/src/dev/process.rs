@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,11 @@ use crate::dev::guard::Guard;
 use crate::dev::log_file;
 use crate::dev::program::{LogTarget, Program};
 use crate::failure::Failure;
+use crate::standard_error::tell;
+use crate::terminal_text::safe_text;
+
+/// How much of a line is shown at a time, in bytes.
+const LONGEST_LINE: u64 = 64 << 10;
 
 /// A running child of this process, with a process group of its own.
 #[derive(Debug)]
@@ -104,18 +109,55 @@ impl Process {
 }
 
 /// Reads until the end, so that the child never waits for us.
-async fn drain(lines: impl AsyncRead + Unpin, first: oneshot::Sender<String>) {
-    let mut lines = BufReader::new(lines).lines();
-    if let Ok(Some(line)) = lines.next_line().await {
+async fn drain(output: impl AsyncRead + Unpin, first: oneshot::Sender<String>) {
+    let mut output = BufReader::new(output);
+    if let Some(line) = next_line(&mut output).await {
         // Nobody may be waiting for it.
         let _ = first.send(line);
     }
-    while let Ok(Some(_)) = lines.next_line().await {}
+    // An error is the end as well.
+    let _ = tokio::io::copy_buf(&mut output, &mut tokio::io::sink()).await;
 }
 
-async fn show_lines(name: &'static str, lines: impl AsyncRead + Unpin) {
-    let mut lines = BufReader::new(lines).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        eprintln!("{name:>9} | {line}");
+/// Shows lines until the end, also when nobody sees them, so that the child never waits for us.
+async fn show_lines(name: &'static str, output: impl AsyncRead + Unpin) {
+    let mut output = BufReader::new(output);
+    while let Some(line) = next_line(&mut output).await {
+        tell(format_args!("{name:>9} | {}", safe_text(&line)));
+    }
+}
+
+/// The next line without its end, whatever bytes it has; a very long one comes in parts.
+async fn next_line(output: &mut (impl AsyncBufRead + Unpin)) -> Option<String> {
+    let mut line = Vec::new();
+    let read = output.take(LONGEST_LINE).read_until(b'\n', &mut line).await;
+    match read {
+        Ok(0) | Err(_) => None,
+        Ok(_) => Some(
+            String::from_utf8_lossy(&line)
+                .trim_end_matches(['\r', '\n'])
+                .to_owned(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::BufReader;
+
+    use super::{LONGEST_LINE, next_line};
+
+    #[tokio::test]
+    async fn lines_of_any_bytes_and_any_length_are_read_to_the_end() {
+        let longest = usize::try_from(LONGEST_LINE).unwrap();
+        let text = [b"a\xFFb\r\n\n".as_slice(), &vec![b'x'; longest + 5], b"\nlast"].concat();
+        let mut output = BufReader::new(text.as_slice());
+        let mut lines = Vec::new();
+        while let Some(line) = next_line(&mut output).await {
+            lines.push(line);
+        }
+        assert_eq!(lines[..2], ["a\u{fffd}b", ""]);
+        assert_eq!(lines[2..4].iter().map(String::len).sum::<usize>(), longest + 5);
+        assert_eq!(lines[4..], ["last"]);
     }
 }

@@ -6,7 +6,7 @@
 //! hold nothing of value.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 
@@ -25,16 +25,21 @@ const NO_SUCH_COMMAND: u8 = 127;
 async fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     let Some(program) = words.next() else {
-        eprintln!("usage: with-postgres COMMAND [ARGUMENT]...");
+        say("usage: with-postgres COMMAND [ARGUMENT]...");
         return ExitCode::from(OWN_FAILURE);
     };
     match run(program, words.collect()).await {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
-            eprintln!("with-postgres: {message}");
+            say(format_args!("with-postgres: {message}"));
             ExitCode::from(OWN_FAILURE)
         }
     }
+}
+
+/// Writes a line to standard error; the exit code tells the same to a caller that does not read.
+fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 async fn run(program: OsString, arguments: Vec<OsString>) -> Result<u8, String> {
@@ -57,7 +62,10 @@ async fn run(program: OsString, arguments: Vec<OsString>) -> Result<u8, String> 
     let mut child = match spawned {
         Ok(child) => child,
         Err(error) => {
-            eprintln!("with-postgres: cannot run {}: {error}", program.display());
+            say(format_args!(
+                "with-postgres: cannot run {}: {error}",
+                program.display()
+            ));
             return Ok(NO_SUCH_COMMAND);
         }
     };

@@ -1,6 +1,7 @@
 //! The command `tasklease` against a running scheduler: what it prints and how it ends.
 
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use tasklease_tests::{Database, Finished, Scheduler, Stage, WorkerProcess, program, run_with};
@@ -128,4 +129,93 @@ async fn a_command_finds_the_replica_that_lives() {
 
     let listed = tasklease(&both, &["-o", "json", "list"]).await.well().json();
     assert_eq!(listed["tasks"].as_array().unwrap().len(), 4);
+}
+
+/// The exit code of a command that nobody listens to.
+async fn unheard(address: &str, arguments: &[&str]) -> Option<i32> {
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        Stdio::from(writer)
+    };
+    let mut command = Command::new(program("tasklease"));
+    command
+        .args(arguments)
+        .env("TASKLEASE_ADDR", address)
+        .stdin(Stdio::null())
+        .stdout(closed())
+        .stderr(closed());
+    let ended = tokio::task::spawn_blocking(move || command.status()).await;
+    ended.unwrap().unwrap().code()
+}
+
+#[tokio::test]
+async fn exit_codes_hold_when_nobody_reads_the_output() {
+    let database = Database::create().await;
+    let scheduler = Scheduler::start(&database.url()).await;
+    let address = scheduler.address();
+    let stage = Stage::new();
+    let _worker = WorkerProcess::start(&[&scheduler], "w", &[]).await;
+    let param = format!("stage={}", stage.path().display());
+
+    for follow in ["--wait", "--watch"] {
+        let done = unheard(&address, &["submit", "side_effect", "--param", &param, follow]).await;
+        assert_eq!(done, Some(0), "{follow}");
+        let failed = unheard(&address, &["submit", "fail", "--param", &param, follow]).await;
+        assert_eq!(failed, Some(1), "{follow}");
+    }
+    let unknown = unheard(&address, &["get", "0192d5a0-7c3e-7b1a-8000-1a2b3c4d5e6f"]).await;
+    assert_eq!(unknown, Some(4));
+    let usage = unheard(&address, &["submit", "two words"]).await;
+    assert_eq!(usage, Some(2));
+    assert_eq!(unheard(&address, &["list"]).await, Some(0));
+}
+
+#[tokio::test]
+async fn a_queue_that_does_not_exist_is_paused_only_if_it_may_be_created() {
+    let database = Database::create().await;
+    let scheduler = Scheduler::start(&database.url()).await;
+    let address = scheduler.address();
+    tasklease(&address, &["submit", "t", "--queue", "slow"])
+        .await
+        .well();
+
+    for wrong in [["queue", "pause", "solw"], ["queue", "resume", "solw"]] {
+        let refused = tasklease(&address, &wrong).await;
+        assert_eq!(refused.code, Some(4), "{refused:?}");
+        assert!(refused.stderr.contains("solw"), "{refused:?}");
+    }
+    let queues = tasklease(&address, &["queue", "list"]).await.well();
+    assert!(!queues.stdout.contains("solw"), "{queues:?}");
+
+    tasklease(&address, &["queue", "pause", "slow"]).await.well();
+    tasklease(&address, &["queue", "pause", "later", "--create"])
+        .await
+        .well();
+    tasklease(&address, &["queue", "resume", "later"]).await.well();
+}
+
+#[tokio::test]
+async fn what_was_typed_is_stored_as_it_was_typed_and_a_broken_rule_is_told_once() {
+    let database = Database::create().await;
+    let scheduler = Scheduler::start(&database.url()).await;
+    let address = scheduler.address();
+
+    let typed = ["sha=12e5", "version=1.10", "zip=01234", "n=7"];
+    let mut arguments = vec!["-o", "json", "submit", "t", "--param-text", "text=5"];
+    arguments.extend(typed.iter().flat_map(|param| ["--param", param]));
+    let submitted = tasklease(&address, &arguments).await.well().json();
+    let task = tasklease(&address, &["-o", "json", "get", &id_of(&submitted)])
+        .await
+        .well()
+        .json();
+    let payload = &task["task"]["payload"];
+    assert_eq!(
+        *payload,
+        serde_json::json!({ "sha": "12e5", "version": "1.10", "zip": "01234", "n": 7, "text": "5" })
+    );
+
+    let refused = tasklease(&address, &["submit", "two words"]).await;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert_eq!(refused.stderr.matches("task_type").count(), 1, "{refused:?}");
 }

@@ -202,10 +202,11 @@ async fn one_command_runs_real_tasks_on_real_files_and_keeps_everything_for_the_
 }
 
 #[tokio::test]
-async fn a_missing_folder_of_files_is_refused_before_anything_starts() {
+async fn files_that_cannot_be_a_folder_are_refused_before_anything_starts() {
     let home = TempDir::new().unwrap();
     let data = home.path().join("data");
-    let missing = home.path().join("missing");
+    let missing = home.path().join("file/missing");
+    fs::write(home.path().join("file"), "x").unwrap();
     let arguments = ["dev", "--listen", "127.0.0.1:0", "--data-dir"];
     let mut arguments: Vec<_> = arguments.iter().map(AsRef::as_ref).collect();
     arguments.extend([data.as_os_str(), "--files".as_ref(), missing.as_os_str()]);

@@ -4,18 +4,19 @@ use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{ColorType, DynamicImage};
 
 use super::fit::{Crop, Plan, Size};
+use super::profile::Profile;
 use crate::failure::{Failure, Kind};
 
 /// Pixels of eight bits per channel, RGB or RGBA, with the colour profile they are meant in.
 #[derive(Debug)]
 pub(super) struct Picture {
     pub(super) pixels: DynamicImage,
-    pub(super) profile: Option<Vec<u8>>,
+    pub(super) profile: Option<Profile>,
 }
 
 impl Picture {
     /// Reduces any decoded image to RGB, or to RGBA if it has transparency.
-    pub(super) fn new(decoded: DynamicImage, profile: Option<Vec<u8>>) -> Picture {
+    pub(super) fn new(decoded: DynamicImage, profile: Option<Profile>) -> Picture {
         let pixels = match decoded.color() {
             ColorType::Rgb8 | ColorType::Rgba8 => decoded,
             color if color.has_alpha() => DynamicImage::ImageRgba8(decoded.into_rgba8()),
@@ -29,6 +30,14 @@ impl Picture {
             width: self.pixels.width(),
             height: self.pixels.height(),
         }
+    }
+
+    /// Converts to sRGB, for formats that hold no profile.
+    pub(super) fn into_srgb(mut self) -> DynamicImage {
+        if let Some(profile) = self.profile {
+            profile.rgb_to_srgb(&mut self.pixels);
+        }
+        self.pixels
     }
 
     /// Resizes with a Lanczos filter; transparent pixels do not bleed their colour.

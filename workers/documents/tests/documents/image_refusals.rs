@@ -15,7 +15,7 @@ async fn refused(workspace: &Workspace, params: Value) -> Failure {
     failure
 }
 
-fn crc32(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0u32, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| {
             (crc >> 1) ^ (0xEDB8_8320 & 0u32.wrapping_sub(crc & 1))

@@ -6,11 +6,16 @@
 )]
 
 mod bucket;
+mod colours;
 mod dummy;
 mod folder;
 mod image_refusals;
 mod images;
+mod jpeg_writer;
+mod jpegs;
+mod metadata_limits;
 mod paths;
+mod profiled;
 mod recorder;
 mod tokens;
 mod workspace;
