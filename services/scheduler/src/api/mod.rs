@@ -6,6 +6,7 @@
 mod attached;
 mod claim_stream;
 pub mod layers;
+mod list;
 mod page;
 mod queue_service;
 mod report;

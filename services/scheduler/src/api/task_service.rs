@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::{
-    Api, page,
+    Api, list,
     spec::{self, SpecRules},
     task::JustStored,
     watch::{self, WatchStream},
@@ -23,14 +23,11 @@ use crate::{
         task::TaskRecord,
     },
     engine::Stored,
-    store::{Detail, ListFilter, ListSource},
+    store::Detail,
 };
 
 /// Ended runs that GetTask shows.
 const RUNS: i64 = 100;
-
-/// Ids that one page of a filtered list looks at before it ends early.
-const LOOKED_AT: i64 = 10_000;
 
 #[tonic::async_trait]
 impl TaskService for Api {
@@ -77,7 +74,9 @@ impl TaskService for Api {
         &self,
         request: Request<v1::ListTasksRequest>,
     ) -> Result<Response<v1::ListTasksResponse>, Status> {
-        Ok(Response::new(self.list(request.into_inner()).await?))
+        Ok(Response::new(
+            list::page(self.engine.db(), request.into_inner()).await?,
+        ))
     }
 
     async fn watch_task(
@@ -160,65 +159,6 @@ impl Api {
             .await?
             .ok_or(Error::TaskNotFound(id))
     }
-
-    async fn list(&self, request: v1::ListTasksRequest) -> Result<v1::ListTasksResponse, Error> {
-        let db = self.engine.db();
-        let size = page::size(request.page_size)?;
-        let states = states(&request.states)?;
-        let filters = (&states, &request.task_type, &request.queue);
-        let below = page::start(&request.page_token, filters)?.unwrap_or(Uuid::max());
-        let queue = optional(&request.queue, |name| QueueName::parse(name, "queue"))?;
-        let task_type = optional(&request.task_type, |name| TaskType::parse(name, "task_type"))?;
-        let lanes = match (&queue, &task_type) {
-            (None, None) => None,
-            (queue, task_type) => Some(db.find_lanes(queue.as_ref(), task_type.as_ref()).await?),
-        };
-        let source = match states[..] {
-            [TaskState::Failed] => ListSource::Failed,
-            [TaskState::Running] => ListSource::Leased,
-            _ => ListSource::Newest,
-        };
-        let unfiltered = states.is_empty() && lanes.is_none();
-        let mut filter = ListFilter {
-            source,
-            below: TaskId(below),
-            lanes,
-        };
-        let mut tasks: Vec<TaskRecord> = Vec::new();
-        let mut looked_at = 0;
-        // One more than the page tells whether there is another.
-        let wanted = usize::try_from(size).unwrap_or(0) + 1;
-        let mut more = true;
-        while more && tasks.len() < wanted && looked_at < LOOKED_AT {
-            let step = if unfiltered { size + 1 } else { 1_000 };
-            let ids = db.list_ids(&filter, step).await?;
-            looked_at += step;
-            more = i64::try_from(ids.len()).unwrap_or(0) == step;
-            if let Some((last, _)) = ids.last() {
-                filter.below = *last;
-            }
-            let ids: Vec<TaskId> = ids
-                .into_iter()
-                .filter(|(_, wanted)| *wanted)
-                .map(|(id, _)| id)
-                .collect();
-            let read = db.read_tasks(&ids, Detail::Summary).await?;
-            tasks.extend(
-                read.into_iter()
-                    .filter(|task| states.is_empty() || states.contains(&task.state)),
-            );
-        }
-        let next = if tasks.len() >= wanted {
-            tasks.truncate(wanted - 1);
-            tasks.last().map(|task| task.id)
-        } else {
-            more.then_some(filter.below)
-        };
-        Ok(v1::ListTasksResponse {
-            tasks: tasks.into_iter().map(Into::into).collect(),
-            next_page_token: next.map(|id| page::token(id.0, filters)).unwrap_or_default(),
-        })
-    }
 }
 
 fn task_id(text: &str) -> Result<TaskId, Error> {
@@ -230,28 +170,6 @@ fn within(parent: &str, violations: Vec<Violation>) -> Vec<Violation> {
         .into_iter()
         .map(|violation| violation.within(parent))
         .collect()
-}
-
-fn optional<T>(text: &str, parse: impl Fn(&str) -> Result<T, Violation>) -> Result<Option<T>, Violation> {
-    if text.is_empty() {
-        Ok(None)
-    } else {
-        parse(text).map(Some)
-    }
-}
-
-fn states(wire: &[i32]) -> Result<Vec<TaskState>, Violation> {
-    let mut states: Vec<TaskState> = wire
-        .iter()
-        .filter(|number| **number != 0)
-        .map(|number| {
-            TaskState::from_number(*number)
-                .ok_or_else(|| Violation::new("states", format!("{number} is not a state")))
-        })
-        .collect::<Result<_, _>>()?;
-    states.sort_unstable();
-    states.dedup();
-    Ok(states)
 }
 
 fn check_batch(specs: Vec<v1::TaskSpec>, rules: SpecRules) -> Result<Vec<NewTask>, Error> {

@@ -69,6 +69,8 @@ pub struct TaskRecord {
     pub result: Option<String>,
     /// Why the last run did not succeed.
     pub error: Option<TaskError>,
+    /// Why it was cancelled, or is asked to stop, as the caller said.
+    pub cancel_reason: Option<String>,
     /// Latest progress of the current or last run.
     pub progress: Option<ProgressRecord>,
 }
@@ -103,6 +105,8 @@ pub struct RunRecord {
     pub finished_us: Option<i64>,
     /// Why it did not succeed.
     pub error: Option<TaskError>,
+    /// Why it was asked to stop, if it was.
+    pub cancel_reason: Option<String>,
 }
 
 /// Where a reader of a task's events stands: everything up to it was seen.

@@ -16,7 +16,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration {
         version: 1,
         name: "tasks",
@@ -31,6 +31,11 @@ const MIGRATIONS: [Migration; 3] = [
         version: 3,
         name: "bundles",
         sql: include_str!("../../migrations/0003_bundles.sql"),
+    },
+    Migration {
+        version: 4,
+        name: "reads",
+        sql: include_str!("../../migrations/0004_reads.sql"),
     },
 ];
 

@@ -1,4 +1,4 @@
-//! Reading tasks. The view `task_now` decides every state; this file only asks it.
+//! Reading tasks. The view `task_place` decides every state; this file only asks it.
 
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -22,30 +22,9 @@ use crate::domain::{
 pub enum Detail {
     /// Everything.
     Full,
-    /// All but payload and result.
+    /// All but what only a view of one task shows: payload, result, the error's detail, and the progress card but for
+    /// its heading.
     Summary,
-}
-
-/// Where to look for tasks, newest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListSource {
-    /// Among all tasks.
-    Newest,
-    /// Among those that failed.
-    Failed,
-    /// Among those that a grant names: all that run, and some that just ended.
-    Leased,
-}
-
-/// Which ids to look at.
-#[derive(Debug, Clone)]
-pub struct ListFilter {
-    /// Where to look.
-    pub source: ListSource,
-    /// Only ids below this one.
-    pub below: TaskId,
-    /// Only these lanes; `None` means all.
-    pub lanes: Option<Vec<LaneId>>,
 }
 
 impl Database {
@@ -91,35 +70,10 @@ impl Database {
                     started_us: row.try_get("started_us")?,
                     finished_us: row.try_get("finished_us")?,
                     error: task_error(row)?,
+                    cancel_reason: row.try_get("cancel_reason")?,
                 })
             })
             .collect()
-    }
-
-    /// Ids below a point, newest first, at most `look_at`; with whether each is of a wanted lane.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn list_ids(
-        &self,
-        filter: &ListFilter,
-        look_at: i64,
-    ) -> Result<Vec<(TaskId, bool)>, StoreError> {
-        let sql = match filter.source {
-            ListSource::Newest => include_str!("sql/list_newest.sql"),
-            ListSource::Failed => include_str!("sql/list_failed.sql"),
-            ListSource::Leased => include_str!("sql/list_leased.sql"),
-        };
-        let connection = self.connection().await?;
-        let statement = prepared(&connection, sql).await?;
-        let lanes: Option<Vec<i32>> = filter
-            .lanes
-            .as_ref()
-            .map(|lanes| lanes.iter().map(|lane| lane.0).collect());
-        let rows = connection
-            .query(&statement, &[&filter.below.0, &lanes, &look_at])
-            .await?;
-        Ok(rows.iter().map(|row| (TaskId(row.get(0)), row.get(1))).collect())
     }
 
     /// Removes a task that has ended, with all it left behind; false if it has not ended or is unknown.
@@ -180,6 +134,7 @@ fn task_record(row: &Row) -> Result<TaskRecord, StoreError> {
         payload: row.try_get("payload")?,
         result: row.try_get("result")?,
         error: task_error(row)?,
+        cancel_reason: row.try_get("cancel_reason")?,
         progress,
     })
 }

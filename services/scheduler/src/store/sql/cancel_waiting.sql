@@ -1,19 +1,22 @@
 -- cancel_waiting: ends a task that waits. No row if it does not wait, or if its bundle changed while this ran.
 -- $1 task id, $2 reason; returns the lane, and rank and order key of the bundle if others wait in it, which a claim
 -- may have passed over meanwhile
-WITH t AS (SELECT id, lane, rank, order_key FROM tasklease.task WHERE id = $1),
+WITH place AS MATERIALIZED (
+    SELECT id, lane, rank, order_key, first_task FROM tasklease.task_place WHERE id = $1 AND state IN (1, 3)
+),
 from_bundle AS (
     UPDATE tasklease.ready r
-    SET task_ids = array_remove(r.task_ids, t.id), first_task = (array_remove(r.task_ids, t.id))[1]
-    FROM t
-    WHERE r.lane = t.lane AND r.rank = t.rank AND r.order_key = t.order_key
-      AND r.first_task <= t.id AND t.id = ANY (r.task_ids) AND cardinality(r.task_ids) > 1
+    SET task_ids = array_remove(r.task_ids, place.id), first_task = (array_remove(r.task_ids, place.id))[1]
+    FROM place
+    WHERE r.lane = place.lane AND r.rank = place.rank AND r.order_key = place.order_key
+      AND r.first_task BETWEEN place.first_task AND place.id AND place.id = ANY (r.task_ids)
+      AND cardinality(r.task_ids) > 1
     RETURNING r.lease_no, r.attempt, r.rank, r.order_key
 ),
 whole_bundle AS (
-    DELETE FROM tasklease.ready r USING t
-    WHERE r.lane = t.lane AND r.rank = t.rank AND r.order_key = t.order_key
-      AND r.first_task = t.id AND cardinality(r.task_ids) = 1
+    DELETE FROM tasklease.ready r USING place
+    WHERE r.lane = place.lane AND r.rank = place.rank AND r.order_key = place.order_key
+      AND r.first_task = place.id AND cardinality(r.task_ids) = 1
     RETURNING r.lease_no, r.attempt
 ),
 from_scheduled AS (
@@ -24,4 +27,4 @@ SELECT $1, lease_no, 3, true, attempt - 1, now(), $2
 FROM (SELECT lease_no, attempt FROM from_bundle
       UNION ALL SELECT * FROM whole_bundle
       UNION ALL SELECT * FROM from_scheduled) AS waiting
-RETURNING (SELECT lane FROM t), (SELECT rank FROM from_bundle), (SELECT order_key FROM from_bundle)
+RETURNING (SELECT lane FROM place), (SELECT rank FROM from_bundle), (SELECT order_key FROM from_bundle)

@@ -1,7 +1,12 @@
--- list_newest: ids of tasks below a point, newest first; with how many rows were looked at.
--- $1 below this id, $2 lanes or null for all, $3 look at so many at most
-SELECT id, $2::int[] IS NULL OR lane = ANY ($2::int[]) AS wanted
-FROM tasklease.task
-WHERE id < $1
-ORDER BY id DESC
-LIMIT $3
+-- list_newest: ids of tasks below a point, newest first.
+-- $1 below this id, $2 lanes or null for all, $3 look at so many at most, $4 return so many at most
+-- Returns the ids, the last id that was looked at, and how many were.
+WITH looked_at AS MATERIALIZED (
+    SELECT id, $2::int[] IS NULL OR lane = ANY ($2::int[]) AS wanted
+    FROM tasklease.task
+    WHERE id < $1
+    ORDER BY id DESC
+    LIMIT $3
+)
+SELECT ARRAY(SELECT id FROM looked_at WHERE wanted ORDER BY id DESC LIMIT $4) AS ids,
+       (SELECT id FROM looked_at ORDER BY id LIMIT 1) AS last, (SELECT count(*) FROM looked_at) AS looked_at

@@ -1,0 +1,191 @@
+//! ListTasks: finds the next page in the places where tasks of the wanted states are.
+
+use std::time::Duration;
+
+use prost::Message as _;
+use tasklease_proto::v1;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::page;
+use crate::{
+    domain::{
+        error::{Error, Violation},
+        ids::{LaneId, TaskId},
+        name::{QueueName, TaskType},
+        state::TaskState,
+    },
+    store::{Database, Detail, ListQuery, ListSource},
+};
+
+/// Bytes after which a page is closed. Clients accept messages of 4 MiB unless they are told otherwise.
+const PAGE_BYTES: usize = 3 << 20;
+
+/// Bytes of the field that holds a task in a page, beside the task.
+const FIELD_BYTES: usize = 6;
+
+/// Tasks read at once. Each may be some 100 KiB, and a page that is full by bytes has no use for the rest.
+const READ: usize = 100;
+
+/// Rows that the first look at a place sees; each further one sees more, up to the last.
+const FIRST_LOOK: i64 = 1_000;
+const LARGEST_LOOK: i64 = 64_000;
+
+/// How long a page may look for tasks before it is returned with what it has, however little.
+const LOOK_FOR: Duration = Duration::from_millis(500);
+
+/// What a list is narrowed to.
+struct Filters {
+    states: Vec<TaskState>,
+    lanes: Option<Vec<LaneId>>,
+}
+
+/// Finds one page.
+///
+/// # Errors
+/// Filters or a token that break a rule; a database that cannot be reached.
+pub(super) async fn page(
+    db: &Database,
+    request: v1::ListTasksRequest,
+) -> Result<v1::ListTasksResponse, Error> {
+    let size = page::size(request.page_size)?;
+    let states = states(&request.states)?;
+    let token_for = (states.clone(), request.task_type.clone(), request.queue.clone());
+    let below = page::start(&request.page_token, &token_for)?.unwrap_or(Uuid::max());
+    let lanes = lanes(db, &request).await?;
+    let (tasks, next) = if lanes.as_ref().is_some_and(Vec::is_empty) {
+        // Nobody ever used these names.
+        (Vec::new(), None)
+    } else {
+        let size = usize::try_from(size).unwrap_or(1);
+        Filters { states, lanes }.find(db, TaskId(below), size).await?
+    };
+    Ok(v1::ListTasksResponse {
+        tasks,
+        next_page_token: next.map(|id| page::token(id.0, &token_for)).unwrap_or_default(),
+    })
+}
+
+impl Filters {
+    /// The next tasks below a point, and where the page after them begins, if there may be one.
+    async fn find(
+        &self,
+        db: &Database,
+        mut below: TaskId,
+        size: usize,
+    ) -> Result<(Vec<v1::Task>, Option<TaskId>), Error> {
+        let give_up = Instant::now() + LOOK_FOR;
+        let (mut tasks, mut bytes, mut last) = (Vec::new(), 0, None);
+        let mut look_at = FIRST_LOOK;
+        loop {
+            // One more than the page tells whether there is another.
+            let (ids, rest) = self.look(db, below, look_at, size + 1 - tasks.len()).await?;
+            for ids in ids.chunks(READ) {
+                for record in db.read_tasks(ids, Detail::Summary).await? {
+                    if !self.wants(record.state) {
+                        continue;
+                    }
+                    let id = record.id;
+                    let task = v1::Task::from(record);
+                    bytes += task.encoded_len() + FIELD_BYTES;
+                    if tasks.len() == size || (bytes > PAGE_BYTES && !tasks.is_empty()) {
+                        return Ok((tasks, last));
+                    }
+                    tasks.push(task);
+                    last = Some(id);
+                }
+            }
+            match rest {
+                None => return Ok((tasks, None)),
+                Some(rest) if Instant::now() >= give_up => return Ok((tasks, Some(rest))),
+                Some(rest) => below = rest,
+            }
+            look_at = (look_at * 4).min(LARGEST_LOOK);
+        }
+    }
+
+    /// Looks once at each place: ids of tasks that may be wanted, newest first, and below which id to go on.
+    async fn look(
+        &self,
+        db: &Database,
+        below: TaskId,
+        look_at: i64,
+        at_most: usize,
+    ) -> Result<(Vec<TaskId>, Option<TaskId>), Error> {
+        let query = ListQuery {
+            below,
+            lanes: self.lanes.clone(),
+            look_at,
+            at_most: i64::try_from(at_most.max(READ)).unwrap_or(i64::MAX),
+        };
+        let mut ids = Vec::new();
+        let mut looked_to = None;
+        for source in self.sources() {
+            let step = db.list_ids(source, &query).await?;
+            ids.extend(step.ids);
+            looked_to = looked_to.max(step.looked_to);
+        }
+        // What lies below the end of one look comes with the next one.
+        ids.retain(|id| looked_to.is_none_or(|end| *id >= end));
+        ids.sort_unstable_by(|one, other| other.cmp(one));
+        // A task that moved meanwhile may have been seen in two places.
+        ids.dedup();
+        Ok((ids, looked_to))
+    }
+
+    fn wants(&self, state: TaskState) -> bool {
+        self.states.is_empty() || self.states.contains(&state)
+    }
+
+    /// Where the wanted tasks are, in the order of a task's life, so that one that moves on is seen once at least.
+    fn sources(&self) -> Vec<ListSource> {
+        if self.states.is_empty() {
+            return vec![ListSource::Newest];
+        }
+        self.states
+            .iter()
+            .filter_map(|state| match state {
+                TaskState::Scheduled => Some(ListSource::Scheduled),
+                // No task waits for another one or behind a gate yet.
+                TaskState::Blocked => None,
+                TaskState::Pending => Some(ListSource::Ready),
+                TaskState::Running => Some(ListSource::Leased),
+                TaskState::Succeeded => Some(ListSource::Succeeded),
+                TaskState::Failed => Some(ListSource::Failed),
+                TaskState::Cancelled => Some(ListSource::Cancelled),
+            })
+            .collect()
+    }
+}
+
+/// The lanes of the wanted queue and type; `None` if neither is narrowed.
+async fn lanes(db: &Database, request: &v1::ListTasksRequest) -> Result<Option<Vec<LaneId>>, Error> {
+    let queue = optional(&request.queue, |name| QueueName::parse(name, "queue"))?;
+    let task_type = optional(&request.task_type, |name| TaskType::parse(name, "task_type"))?;
+    if queue.is_none() && task_type.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(db.find_lanes(queue.as_ref(), task_type.as_ref()).await?))
+}
+
+fn optional<T>(text: &str, parse: impl Fn(&str) -> Result<T, Violation>) -> Result<Option<T>, Violation> {
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        parse(text).map(Some)
+    }
+}
+
+fn states(wire: &[i32]) -> Result<Vec<TaskState>, Violation> {
+    let mut states: Vec<TaskState> = wire
+        .iter()
+        .filter(|number| **number != 0)
+        .map(|number| {
+            TaskState::from_number(*number)
+                .ok_or_else(|| Violation::new("states", format!("{number} is not a state")))
+        })
+        .collect::<Result<_, _>>()?;
+    states.sort_unstable();
+    states.dedup();
+    Ok(states)
+}

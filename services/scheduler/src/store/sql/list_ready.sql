@@ -1,0 +1,37 @@
+-- list_ready: like list_newest, for tasks that may run now. Most of them are mostly the newest tasks; if too few of those
+-- are, all that wait are read, and the search is over.
+-- $1 below this id, $2 lanes or null for all, $3 look at so many of the newest tasks at most, $4 return so many at most
+-- Returns the ids, the last id that was looked at, and how many were.
+WITH newest AS MATERIALIZED (
+    SELECT id, $2::int[] IS NULL OR lane = ANY ($2::int[]) AS wanted
+    FROM tasklease.task
+    WHERE id < $1
+    ORDER BY id DESC
+    LIMIT $3
+),
+among_newest AS MATERIALIZED (
+    SELECT p.id
+    FROM newest,
+         -- Kept apart, so that each is looked up by its key.
+         LATERAL (SELECT id, state FROM tasklease.task_place WHERE task_place.id = newest.id OFFSET 0) AS p
+    WHERE newest.wanted AND p.state = 3
+    ORDER BY p.id DESC
+    LIMIT $4
+),
+-- The highest ids below the point are in the bundles whose highest one below it is among the highest.
+bundles AS MATERIALIZED (
+    SELECT task_ids
+    FROM tasklease.ready
+    WHERE (SELECT count(*) FROM among_newest) < $4
+      AND ($2::int[] IS NULL OR lane = ANY ($2::int[])) AND first_task < $1
+    ORDER BY CASE WHEN task_ids[cardinality(task_ids)] < $1 THEN task_ids[cardinality(task_ids)]
+                  ELSE (SELECT u.id FROM unnest(task_ids) AS u (id) WHERE u.id < $1 ORDER BY u.id DESC LIMIT 1)
+             END DESC
+    LIMIT $4
+),
+found AS MATERIALIZED (
+    SELECT id FROM among_newest WHERE (SELECT count(*) FROM among_newest) >= $4
+    UNION ALL
+    SELECT id FROM (SELECT unnest(task_ids) AS id FROM bundles) AS waiting WHERE id < $1
+)
+SELECT ARRAY(SELECT id FROM found ORDER BY id DESC LIMIT $4) AS ids, NULL::uuid AS last, 0::bigint AS looked_at

@@ -1,0 +1,15 @@
+-- list_succeeded: like list_newest, for tasks that succeeded. Looks at runs, so at no task that waits for its first.
+-- $1 below this id, $2 lanes or null for all, $3 look at so many at most, $4 return so many at most
+-- Returns the ids, the last id that was looked at, and how many were.
+WITH looked_at AS MATERIALIZED (
+    SELECT r.task_id AS id,
+           r.outcome = 1
+           AND ($2::int[] IS NULL
+               OR (SELECT t.lane FROM tasklease.task t WHERE t.id = r.task_id) = ANY ($2::int[])) AS wanted
+    FROM tasklease.run r
+    WHERE r.task_id < $1
+    ORDER BY r.task_id DESC, r.lease_no DESC
+    LIMIT $3
+)
+SELECT ARRAY(SELECT id FROM looked_at WHERE wanted ORDER BY id DESC LIMIT $4) AS ids,
+       (SELECT id FROM looked_at ORDER BY id LIMIT 1) AS last, (SELECT count(*) FROM looked_at) AS looked_at
