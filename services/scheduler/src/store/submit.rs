@@ -1,8 +1,11 @@
 //! Storing new tasks.
 
-use std::{ops::Range, time::Duration};
+use std::{collections::HashMap, ops::Range, pin::pin, time::Duration};
 
+use futures_util::TryStreamExt as _;
 use serde::Serialize;
+use tasklease_proto::json;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{
@@ -91,7 +94,7 @@ impl<T> Sparse<T> {
 pub struct Existing {
     /// Its id.
     pub id: TaskId,
-    /// True if its lane and payload are those of the new one.
+    /// True if its queue and type, and the value of its payload, are those of the new one.
     pub same: bool,
 }
 
@@ -272,28 +275,29 @@ impl Database {
         Ok(row.get(0))
     }
 
-    /// Those of a batch's tasks whose ids are taken.
+    /// Those of a batch's tasks whose ids are taken, each with whether it is the same task: of the same queue and type,
+    /// and with a payload of the same JSON value.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn submit_existing(&self, batch: &SubmitBatch<'_>) -> Result<Vec<Existing>, StoreError> {
+        let submitted: HashMap<Uuid, &NewRow<'_>> =
+            batch.rows.iter().map(|row| (row.task.id.0, row)).collect();
+        let ids: Vec<Uuid> = submitted.keys().copied().collect();
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/submit_existing.sql")).await?;
-        let mut ids = Vec::new();
-        let mut lanes = Vec::new();
-        let mut payloads = Vec::new();
-        for NewRow { task, lane, .. } in &batch.rows {
-            ids.push(task.id.0);
-            lanes.push(lane.0);
-            payloads.push(task.payload.as_str());
+        // Row by row: the stored payloads may be a thousand times as large as those that came.
+        let parameters: [&(dyn ToSql + Sync); 1] = [&ids];
+        let mut rows = pin!(connection.query_raw(&statement, parameters).await?);
+        let mut existing = Vec::new();
+        while let Some(row) = rows.try_next().await? {
+            let id: Uuid = row.get(0);
+            if let Some(NewRow { task, lane, .. }) = submitted.get(&id) {
+                let same = row.get::<_, i32>(1) == lane.0
+                    && json::same_value(&row.get::<_, JsonText<String>>(2).0, &task.payload);
+                existing.push(Existing { id: task.id, same });
+            }
         }
-        let rows = connection.query(&statement, &[&ids, &lanes, &payloads]).await?;
-        Ok(rows
-            .iter()
-            .map(|row| Existing {
-                id: TaskId(row.get(0)),
-                same: row.get(1),
-            })
-            .collect())
+        Ok(existing)
     }
 }

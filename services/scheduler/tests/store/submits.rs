@@ -147,6 +147,10 @@ async fn ids_that_are_taken_are_named_with_whether_the_task_is_the_same() {
         payload: "{}".into(),
         ..other
     };
+    let same = NewTask {
+        payload: "{ \"n\" : 1.0 }".into(),
+        ..same
+    };
     let tasks = [same.clone(), other.clone(), new_task()];
     let batch = world.batch(&tasks);
     let mut existing = world.db.submit_existing(&batch).await.unwrap();
