@@ -1,7 +1,5 @@
 //! Progress and log lines.
 
-use uuid::Uuid;
-
 use super::{
     database::{Database, prepared},
     error::StoreError,
@@ -126,24 +124,5 @@ impl Database {
                 }
             })
             .collect())
-    }
-
-    /// Removes old events of the next tasks in id order; `above` is where the last call stopped.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub(super) async fn retain_events_page(
-        &self,
-        above: Uuid,
-        up_to: Uuid,
-        page: i64,
-        keep_us: i64,
-    ) -> Result<(Option<Uuid>, i64, i64), StoreError> {
-        let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/retain_events.sql")).await?;
-        let row = connection
-            .query_one(&statement, &[&above, &up_to, &page, &keep_us])
-            .await?;
-        Ok((row.get(0), row.get(1), row.get(2)))
     }
 }

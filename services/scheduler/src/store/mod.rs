@@ -31,7 +31,7 @@ pub use migrate::{MigrateError, migrate};
 pub use pulse::Pulse;
 pub use queues::{LaneStats, QueueRecord, WorkerRecord};
 pub use read::Detail;
-pub use retention::{RetentionPage, RetentionPolicy};
+pub use retention::{RetentionBite, RetentionPage, RetentionPolicy};
 pub use sessions::{DeadLease, EndedSessions};
 pub use settle::{EndedRun, Fenced, GrantKey};
 pub use submit::{BUNDLE, Existing, SubmitBatch};
