@@ -1,8 +1,15 @@
 //! What the code of a run sees of the world.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use tasklease_proto::v1::LogLine;
+use tasklease_proto::{
+    convert::{micros_from_system, timestamp_from_micros},
+    v1::LogLine,
+};
 
 use crate::{
     clean_text::{self, MAX_LOG},
@@ -109,6 +116,7 @@ impl Context {
             level: level.as_wire().to_owned(),
             message,
             time: None,
+            worker_time: Some(timestamp_from_micros(micros_from_system(SystemTime::now()))),
         }));
     }
 

@@ -78,6 +78,7 @@ impl Buffer {
                 level: "warn".into(),
                 message,
                 time: None,
+                worker_time: None,
             })
         });
         (self.progress, self.logs) = (0, 0);
@@ -155,6 +156,7 @@ mod tests {
             level: "info".into(),
             message: text.into(),
             time: None,
+            worker_time: None,
         })
     }
 

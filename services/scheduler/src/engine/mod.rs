@@ -184,6 +184,7 @@ impl Engine {
         tasks.spawn(doorman::ring_loop(parts.doorman.clone(), stop.clone()));
         tasks.spawn(doorman::listen_loop(self.clone(), stop.clone()));
         tasks.spawn(pulse::run(self.clone(), stop.clone()));
+        tasks.spawn(hub::run(self.clone(), stop.clone()));
         tasks.spawn(counters::run(
             parts.counters.clone(),
             parts.db.clone(),

@@ -24,7 +24,7 @@ pub use cancel::{CancelStep, OpenCancel};
 pub use claim::{Claim, Claimed, ClaimedTask, Found, Mark};
 pub use database::{Database, DatabaseConfig};
 pub use error::StoreError;
-pub use events::StoredEvent;
+pub use events::{EventPage, StoredEvent};
 pub use lanes::EnsuredLane;
 pub use list::{ListQuery, ListSource, ListStep};
 pub use migrate::{MigrateError, migrate};

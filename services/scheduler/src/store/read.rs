@@ -14,7 +14,7 @@ use crate::domain::{
     outcome::Outcome,
     report::TaskError,
     state::TaskState,
-    task::{ProgressRecord, RunRecord, TaskRecord},
+    task::{EventCursor, ProgressRecord, RunRecord, Standing, TaskRecord},
 };
 
 /// How much of a task to read.
@@ -48,6 +48,32 @@ impl Database {
     /// See [`StoreError`].
     pub async fn read_task(&self, id: TaskId, detail: Detail) -> Result<Option<TaskRecord>, StoreError> {
         Ok(self.read_tasks(&[id], detail).await?.pop())
+    }
+
+    /// What tells of each task whether anything is new; unknown ids are left out.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn read_standings(&self, ids: &[TaskId]) -> Result<Vec<(TaskId, Standing)>, StoreError> {
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, include_str!("sql/read_standings.sql")).await?;
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let rows = connection.query(&statement, &[&ids]).await?;
+        rows.iter()
+            .map(|row| {
+                let standing = Standing {
+                    state: state(row)?,
+                    lease_no: LeaseNo(row.try_get("lease_no")?),
+                    cancel_requested: row.try_get("cancel_requested")?,
+                    due_us: row.try_get("due_us")?,
+                    last_event: EventCursor {
+                        lease_no: row.try_get("event_lease_no")?,
+                        number: row.try_get("event_no")?,
+                    },
+                };
+                Ok((TaskId(row.try_get("id")?), standing))
+            })
+            .collect()
     }
 
     /// The last ended runs of a task, oldest first.
@@ -87,14 +113,19 @@ impl Database {
     }
 }
 
+fn state(row: &Row) -> Result<TaskState, StoreError> {
+    let number = i32::from(row.try_get::<_, i16>("state")?);
+    TaskState::from_number(number).ok_or_else(|| StoreError::Defect(format!("unknown state {number}")))
+}
+
 fn task_record(row: &Row) -> Result<TaskRecord, StoreError> {
-    let state = i32::from(row.try_get::<_, i16>("state")?);
     let progress = match row.try_get::<_, Option<i64>>("progress_us")? {
         Some(at_us) => Some(ProgressRecord {
             percent: row.try_get("percent")?,
             message: row.try_get("progress_message")?,
             card: row.try_get("progress_card")?,
             at_us,
+            worker_us: row.try_get("progress_worker_us")?,
         }),
         None => None,
     };
@@ -104,8 +135,7 @@ fn task_record(row: &Row) -> Result<TaskRecord, StoreError> {
         queue: row.try_get("queue")?,
         task_type: row.try_get("task_type")?,
         lane: LaneId(row.try_get("lane")?),
-        state: TaskState::from_number(state)
-            .ok_or_else(|| StoreError::Defect(format!("unknown state {state}")))?,
+        state: state(row)?,
         attempt: row.try_get("attempt")?,
         lease_no: LeaseNo(row.try_get("lease_no")?),
         cancel_requested: row.try_get("cancel_requested")?,

@@ -245,7 +245,7 @@ pub(crate) fn log(event_number: i64, message: &str) -> News {
         line: Some(v1::LogLine {
             level: "info".into(),
             message: message.into(),
-            time: None,
+            ..Default::default()
         }),
     })
 }

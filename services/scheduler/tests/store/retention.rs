@@ -105,6 +105,7 @@ async fn old_events_go_before_their_task_does() {
         kind: EventKind::Log {
             level: "info".into(),
             message: "m".into(),
+            worker_us: None,
         },
     };
     world.db.append_events(&[event]).await.unwrap();
@@ -162,6 +163,7 @@ async fn a_task_with_more_events_than_a_statement_removes_goes_bite_by_bite() {
             kind: EventKind::Log {
                 level: "info".into(),
                 message: "m".into(),
+                worker_us: None,
             },
         })
         .collect();
