@@ -91,6 +91,7 @@ impl Session {
         let (to_report, requests) = mpsc::channel(4);
         let open = ReportOpen {
             session_id: session.session_id,
+            held: None,
         };
         to_report.send(report(1, ToReport::Open(open))).await?;
         let from_report = service

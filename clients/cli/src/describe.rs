@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use prost_types::{Struct, Timestamp};
+use tasklease_proto::json::lay_out;
 use tasklease_proto::v1::{GetTaskResponse, Outcome, Run, Task, TaskError, TaskState};
 
 use crate::json::{Layout, to_json};
@@ -30,8 +31,8 @@ pub(crate) fn describe_with_runs(response: &GetTaskResponse, colour: Colour) -> 
         return String::new();
     };
     let mut lines = facts(task);
-    block(&mut lines, "payload", task.payload.as_ref());
-    block(&mut lines, "result", task.result.as_ref());
+    block(&mut lines, "payload", task.payload.as_ref(), &task.payload_json);
+    block(&mut lines, "result", task.result.as_ref(), &task.result_json);
     if !response.runs.is_empty() {
         lines.push("runs:".to_owned());
         lines.push(runs(&response.runs, colour));
@@ -50,8 +51,11 @@ pub(crate) fn describe_end(task: &Task) -> String {
         safe_text(&task.id),
         state_name(task.state)
     )];
+    if !task.cancel_reason.is_empty() {
+        lines.push(format!("reason: {}", safe_text(&task.cancel_reason)));
+    }
     if task.state == i32::from(TaskState::Succeeded) {
-        block(&mut lines, "result", task.result.as_ref());
+        block(&mut lines, "result", task.result.as_ref(), &task.result_json);
     }
     if let Some(error) = &task.error {
         lines.push(describe_error(error));
@@ -105,6 +109,9 @@ fn facts(task: &Task) -> Vec<String> {
     if task.cancel_requested {
         facts.push(("cancel", "requested".to_owned()));
     }
+    if !task.cancel_reason.is_empty() {
+        facts.push(("reason", task.cancel_reason.clone()));
+    }
     if task.priority != 0 {
         facts.push(("priority", task.priority.to_string()));
     }
@@ -157,12 +164,15 @@ fn facts(task: &Task) -> Vec<String> {
         .collect()
 }
 
-/// A JSON object under its name, if it is there and not empty.
-fn block(lines: &mut Vec<String>, name: &str, object: Option<&Struct>) {
-    let Some(object) = object.filter(|object| !object.fields.is_empty()) else {
-        return;
+/// A JSON object under its name, if it is there and not empty: its exact text, if the scheduler sent that.
+fn block(lines: &mut Vec<String>, name: &str, object: Option<&Struct>, exact: &[u8]) {
+    let json = match std::str::from_utf8(exact) {
+        Ok(text) if !text.is_empty() => lay_out(text, Some(0)),
+        _ => object
+            .and_then(|object| to_json(object, Layout::Pretty).ok())
+            .unwrap_or_default(),
     };
-    if let Ok(json) = to_json(object, Layout::Pretty) {
+    if !json.is_empty() && json != "{}" {
         lines.push(format!("{name}:"));
         lines.push(indent(&safe_block(&json)));
     }
@@ -228,11 +238,12 @@ mod tests {
                 nanos: 200_000_000,
             }),
             result: Some(struct_from_json(r#"{"hello":"Ada"}"#).unwrap()),
+            cancel_reason: "too late".to_owned(),
             ..Task::default()
         };
         assert_eq!(
             describe_end(&task),
-            "01 SUCCEEDED in 5.2s\nresult:\n  {\n    \"hello\": \"Ada\"\n  }"
+            "01 SUCCEEDED in 5.2s\nreason: too late\nresult:\n  {\n    \"hello\": \"Ada\"\n  }"
         );
     }
 

@@ -112,8 +112,8 @@ impl<'a> View<'a> {
         match response.update {
             Some(Update::Ended(task)) => return Ok(Some(task)),
             Some(Update::Snapshot(task) | Update::Changed(task)) => self.task(&task)?,
-            Some(Update::Progress(progress)) => self.progress(&progress)?,
-            Some(Update::Log(log)) => self.log(&log)?,
+            Some(Update::Progress(progress)) => self.progress(&progress, response.attempt)?,
+            Some(Update::Log(log)) => self.log(&log, response.attempt)?,
             // The client follows on by itself.
             Some(Update::Reconnect(_)) | None => {}
         }
@@ -138,19 +138,21 @@ impl<'a> View<'a> {
         }
     }
 
-    fn progress(&self, progress: &Progress) -> Result<(), Failure> {
+    fn progress(&self, progress: &Progress, attempt: i32) -> Result<(), Failure> {
         match self {
             Self::Bar(_, bar) => {
                 draw(bar, progress);
                 Ok(())
             }
-            Self::Lines(screen) => screen.line(&progress_line(progress)),
+            Self::Lines(screen) => {
+                screen.line(&format!("{}{}", attempt_mark(attempt), progress_line(progress)))
+            }
             Self::JsonLines(_) | Self::JsonEnd(_) | Self::End(_) => Ok(()),
         }
     }
 
-    fn log(&self, log: &LogLine) -> Result<(), Failure> {
-        let text = log_text(log);
+    fn log(&self, log: &LogLine, attempt: i32) -> Result<(), Failure> {
+        let text = format!("{}{}{}", attempt_mark(attempt), time_of_day(log), log_text(log));
         match self {
             Self::Bar(_, bar) => {
                 bar.println(text);
@@ -238,6 +240,29 @@ fn task_line(task: &Task) -> String {
     format!("{}{attempt}{worker}{error}", state_name(task.state))
 }
 
+/// Tells lines of a later attempt from those of the first.
+fn attempt_mark(attempt: i32) -> String {
+    if attempt > 1 {
+        format!("#{attempt} ")
+    } else {
+        String::new()
+    }
+}
+
+/// When a line was logged, in UTC, by the worker's clock or else by the scheduler's.
+fn time_of_day(log: &LogLine) -> String {
+    log.worker_time
+        .as_ref()
+        .or(log.time.as_ref())
+        .map(|time| {
+            let seconds = time.seconds.rem_euclid(86_400);
+            let millis = time.nanos / 1_000_000;
+            let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+            format!("{hours:02}:{minutes:02}:{seconds:02}.{millis:03} ")
+        })
+        .unwrap_or_default()
+}
+
 fn progress_line(progress: &Progress) -> String {
     let percent = progress
         .percent
@@ -251,7 +276,7 @@ fn progress_line(progress: &Progress) -> String {
 mod tests {
     use tasklease_proto::v1::{LogLine, Progress, Task, TaskError, TaskState};
 
-    use super::{log_text, progress_line, task_line};
+    use super::{attempt_mark, log_text, progress_line, task_line, time_of_day};
 
     #[test]
     fn a_log_entry_of_several_lines_is_shown_as_lines() {
@@ -275,6 +300,20 @@ mod tests {
         };
         assert_eq!(progress_line(&progress(Some(50.0))), " 50% Halfway");
         assert_eq!(progress_line(&progress(None)), "   ? Halfway");
+    }
+
+    #[test]
+    fn a_line_says_when_it_was_logged_and_in_which_attempt() {
+        let log = LogLine {
+            worker_time: Some(prost_types::Timestamp {
+                seconds: 1_800_000_061,
+                nanos: 5_000_000,
+            }),
+            ..LogLine::default()
+        };
+        assert_eq!(time_of_day(&log), "08:01:01.005 ");
+        assert_eq!(time_of_day(&LogLine::default()), "");
+        assert_eq!((attempt_mark(1).as_str(), attempt_mark(2).as_str()), ("", "#2 "));
     }
 
     #[test]

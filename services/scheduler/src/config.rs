@@ -115,7 +115,7 @@ const MESSAGE_OVERHEAD: usize = 64 * 1024;
 /// A batch of ordinary tasks fits into this, whatever the bound of one payload.
 const LEAST_MESSAGE: usize = 16 << 20;
 
-/// Tasks watched at once on one replica.
+/// Watchers at once on one replica.
 const WATCHED_TASKS: usize = 10_000;
 
 const HOUR: Duration = Duration::from_secs(3_600);

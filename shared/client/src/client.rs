@@ -8,9 +8,9 @@ use std::{
 use tasklease_proto::v1::{
     CancelTaskRequest, DeleteTaskRequest, GetQueueStatsRequest, GetQueueStatsResponse, GetTaskRequest,
     GetTaskResponse, ListQueuesRequest, ListTasksRequest, ListTasksResponse, ListWorkersRequest,
-    PauseQueueRequest, Queue, ResumeQueueRequest, RetryTaskRequest, SubmitTaskRequest, SubmitTasksRequest,
-    Task, TaskSpec, Worker, queue_service_client::QueueServiceClient, task_service_client::TaskServiceClient,
-    worker_service_client::WorkerServiceClient,
+    PauseQueueRequest, PayloadFormat, Queue, ResumeQueueRequest, RetryTaskRequest, SubmitTaskRequest,
+    SubmitTasksRequest, Task, TaskSpec, Worker, queue_service_client::QueueServiceClient,
+    task_service_client::TaskServiceClient, worker_service_client::WorkerServiceClient,
 };
 use tonic::{Code, Request, Response, Status, transport::Channel};
 use tonic_types::StatusExt as _;
@@ -140,13 +140,14 @@ impl Client {
         Ok(answer.task_ids)
     }
 
-    /// Reads one task and its ended runs.
+    /// Reads one task and its ended runs; payload and result are JSON text, exactly as they are stored.
     ///
     /// # Errors
     /// The task does not exist, or no scheduler answered within the deadline.
     pub async fn get(&self, task_id: &str) -> Result<GetTaskResponse, ClientError> {
         let message = GetTaskRequest {
             task_id: task_id.to_owned(),
+            payload_format: PayloadFormat::Json.into(),
         };
         self.call(Repeat::Safe, async |a: Attempt| {
             a.tasks().get_task(a.request(&message)).await

@@ -9,7 +9,7 @@ use futures_util::{
 use tasklease_proto::{
     convert::duration_from_wire,
     v1::{
-        WatchTaskRequest, WatchTaskResponse, task_service_client::TaskServiceClient,
+        PayloadFormat, WatchTaskRequest, WatchTaskResponse, task_service_client::TaskServiceClient,
         watch_task_response::Update,
     },
 };
@@ -150,6 +150,7 @@ impl Watch {
         let request = WatchTaskRequest {
             task_id: self.task_id.clone(),
             cursor: self.cursor.clone(),
+            payload_format: PayloadFormat::Json.into(),
         };
         let opening = client.watch_task(Request::new(request));
         match tokio::time::timeout(self.policy.attempt_timeout, opening).await {

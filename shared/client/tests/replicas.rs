@@ -50,6 +50,7 @@ fn update(cursor: &str, update: Update) -> Result<WatchTaskResponse, Status> {
     Ok(WatchTaskResponse {
         cursor: cursor.to_owned(),
         update: Some(update),
+        ..Default::default()
     })
 }
 

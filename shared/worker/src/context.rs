@@ -134,7 +134,8 @@ impl Context {
         self.run.report(NewsItem::Log(LogLine {
             level: level.as_wire().to_owned(),
             message,
-            time: Some(now()),
+            time: None,
+            worker_time: Some(timestamp_from_micros(micros_from_system(SystemTime::now()))),
         }));
     }
 

@@ -102,6 +102,7 @@ impl Buffer {
                 level: "warn".into(),
                 message,
                 time: None,
+                worker_time: None,
             }));
         }
         let mut logs = std::mem::take(&mut self.logs).into_iter();
@@ -203,6 +204,7 @@ mod tests {
             level: "info".into(),
             message: text.into(),
             time: None,
+            worker_time: None,
         })
     }
 

@@ -1,6 +1,11 @@
 //! How far a run has come, as its code says it.
 
-use tasklease_proto::{json, v1};
+use std::time::SystemTime;
+
+use tasklease_proto::{
+    convert::{micros_from_system, timestamp_from_micros},
+    json, v1,
+};
 
 use crate::clean_text::{self, MAX_BODY, MAX_HEADING, MAX_IMAGE, MAX_MESSAGE};
 
@@ -94,6 +99,7 @@ impl Progress {
                 Some(detail)
             }),
             update_time: None,
+            worker_time: Some(timestamp_from_micros(micros_from_system(SystemTime::now()))),
         }
     }
 }

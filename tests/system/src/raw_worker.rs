@@ -328,6 +328,7 @@ async fn open_reports(scheduler: &Scheduler, session_id: &str) -> Reports {
     let (sender, receiver) = mpsc::channel(16);
     let open = ReportOpen {
         session_id: session_id.to_owned(),
+        held: None,
     };
     let message = Some(ToReport::Open(open));
     sender

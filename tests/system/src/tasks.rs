@@ -7,7 +7,7 @@ use serde_json::Value;
 use tasklease_client::Client;
 use tasklease_proto::{
     convert::duration_to_wire,
-    json::{struct_from_json, struct_to_json},
+    json::struct_from_json,
     v1::{
         self, CancelTaskRequest, GetTaskResponse, Outcome, Task, TaskSpec, TaskState, report::News,
         task_spec::Input, watch_task_response::Update,
@@ -146,7 +146,5 @@ pub fn attempts(answer: &GetTaskResponse) -> Vec<i32> {
 /// If it has none.
 pub fn result_of(answer: &GetTaskResponse) -> Value {
     let task = answer.task.as_ref().expect("a task");
-    let result = task.result.as_ref().expect("a result");
-    let text = struct_to_json(result).expect("JSON");
-    serde_json::from_str(&text).expect("JSON")
+    serde_json::from_slice(&task.result_json).expect("a result")
 }

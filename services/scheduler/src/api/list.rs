@@ -7,7 +7,10 @@ use tasklease_proto::v1;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::page;
+use super::{
+    page,
+    task::{ANSWER_BYTES, FIELD_BYTES},
+};
 use crate::{
     domain::{
         error::{Error, Violation},
@@ -17,12 +20,6 @@ use crate::{
     },
     store::{Database, Detail, ListQuery, ListSource},
 };
-
-/// Bytes after which a page is closed. Clients accept messages of 4 MiB unless they are told otherwise.
-const PAGE_BYTES: usize = 3 << 20;
-
-/// Bytes of the field that holds a task in a page, beside the task.
-const FIELD_BYTES: usize = 6;
 
 /// Tasks read at once. Each may be some 100 KiB, and a page that is full by bytes has no use for the rest.
 const READ: usize = 100;
@@ -88,7 +85,7 @@ impl Filters {
                     let id = record.id;
                     let task = v1::Task::from(record);
                     bytes += task.encoded_len() + FIELD_BYTES;
-                    if tasks.len() == size || (bytes > PAGE_BYTES && !tasks.is_empty()) {
+                    if tasks.len() == size || (bytes > ANSWER_BYTES && !tasks.is_empty()) {
                         return Ok((tasks, last));
                     }
                     tasks.push(task);

@@ -30,7 +30,7 @@ pub struct ApiLimits {
     pub payload_bytes: usize,
     /// Of a message, in bytes.
     pub message_bytes: usize,
-    /// Tasks watched at once on this replica.
+    /// Watchers at once on this replica.
     pub watched_tasks: usize,
 }
 

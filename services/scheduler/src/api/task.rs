@@ -1,5 +1,7 @@
 //! Tasks, runs, progress and events as the wire has them.
 
+use bytes::Bytes;
+use prost::Message as _;
 use prost_types::Struct;
 use serde::{Deserialize, Serialize};
 use tasklease_proto::{convert::timestamp_from_micros, json, v1};
@@ -29,14 +31,73 @@ pub(super) struct Card {
     pub(super) detail: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
+/// Bytes that an answer about one task may have. Clients accept messages of 4 MiB unless they are told otherwise.
+pub(super) const ANSWER_BYTES: usize = 3 << 20;
+
+/// Turns what a caller asked for into a format; numbers of a later version mean the default.
+pub(super) fn payload_format(number: i32) -> v1::PayloadFormat {
+    v1::PayloadFormat::try_from(number).unwrap_or_default()
+}
+
+/// A task with its payload and result: as the caller wants them, or as JSON text if a `Struct` would say something else
+/// or be too large.
+pub(super) fn with_payload(mut record: TaskRecord, format: v1::PayloadFormat) -> v1::Task {
+    let texts = (record.payload.take(), record.result.take());
+    let mut task = v1::Task::from(record);
+    let room = ANSWER_BYTES.saturating_sub(task.encoded_len());
+    let exact = |text: &Option<String>, room: usize| {
+        text.as_deref()
+            .filter(|_| format == v1::PayloadFormat::Unspecified)
+            .and_then(|text| json::exact_struct(text, room))
+    };
+    let (payload, result) = texts;
+    let result_bytes = result.as_ref().map_or(0, String::len);
+    task.payload = exact(&payload, room.saturating_sub(result_bytes));
+    if task.payload.is_none() {
+        task.payload_json = payload.map(Into::into).unwrap_or_default();
+    }
+    let payload_bytes = task.payload_json.len() + task.payload.as_ref().map_or(0, Struct::encoded_len);
+    task.result = exact(&result, room.saturating_sub(payload_bytes));
+    if task.result.is_none() {
+        task.result_json = result.map(Into::into).unwrap_or_default();
+    }
+    task
+}
+
+/// As many runs as fit beside their task, oldest first: older ones lose the detail of their error before they are left
+/// out.
+pub(super) fn runs_beside(task: &v1::Task, runs: Vec<RunRecord>) -> Vec<v1::Run> {
+    let mut room = ANSWER_BYTES.saturating_sub(task.encoded_len());
+    let mut fitting = Vec::with_capacity(runs.len());
+    for record in runs.into_iter().rev() {
+        let mut run = v1::Run::from(record);
+        if run.encoded_len() + FIELD_BYTES > room
+            && let Some(error) = &mut run.error
+        {
+            error.detail.clear();
+        }
+        let Some(rest) = room.checked_sub(run.encoded_len() + FIELD_BYTES) else {
+            break;
+        };
+        room = rest;
+        fitting.push(run);
+    }
+    fitting.reverse();
+    fitting
+}
+
+/// Bytes of the field that holds a message in a list, beside the message.
+pub(super) const FIELD_BYTES: usize = 6;
+
 impl From<TaskRecord> for v1::Task {
+    /// Without payload and result.
     fn from(task: TaskRecord) -> Self {
         Self {
             id: task.id.to_string(),
             namespace: task.namespace,
             task_type: task.task_type,
             queue: task.queue,
-            payload: task.payload.as_deref().and_then(object),
+            payload: None,
             priority: task.priority,
             title: task.title.unwrap_or_default(),
             description: task.description.unwrap_or_default(),
@@ -58,8 +119,11 @@ impl From<TaskRecord> for v1::Task {
             start_time: task.started_us.map(timestamp_from_micros),
             finish_time: task.finished_us.map(timestamp_from_micros),
             progress: task.progress.map(progress),
-            result: task.result.as_deref().and_then(object),
+            result: None,
             error: task.error.map(Into::into),
+            payload_json: Bytes::new(),
+            result_json: Bytes::new(),
+            cancel_reason: task.cancel_reason.unwrap_or_default(),
         }
     }
 }
@@ -138,6 +202,7 @@ impl From<RunRecord> for v1::Run {
             start_time: run.started_us.map(timestamp_from_micros),
             finish_time: run.finished_us.map(timestamp_from_micros),
             error: run.error.map(Into::into),
+            cancel_reason: run.cancel_reason.unwrap_or_default(),
         }
     }
 }
@@ -149,16 +214,23 @@ impl From<StoredEvent> for v1::watch_task_response::Update {
                 percent,
                 message,
                 card,
+                worker_us,
             } => Self::Progress(progress(ProgressRecord {
                 percent,
                 message,
                 card,
                 at_us: stored.at_us,
+                worker_us,
             })),
-            EventKind::Log { level, message } => Self::Log(v1::LogLine {
+            EventKind::Log {
+                level,
+                message,
+                worker_us,
+            } => Self::Log(v1::LogLine {
                 level,
                 message,
                 time: Some(timestamp_from_micros(stored.at_us)),
+                worker_time: worker_us.map(timestamp_from_micros),
             }),
         }
     }
@@ -177,10 +249,6 @@ fn progress(record: ProgressRecord) -> v1::Progress {
         image: card.image,
         detail: card.detail.map(json::struct_from_map),
         update_time: Some(timestamp_from_micros(record.at_us)),
+        worker_time: record.worker_us.map(timestamp_from_micros),
     }
-}
-
-/// Stored objects were checked when they came in.
-fn object(text: &str) -> Option<Struct> {
-    json::struct_from_json(text).ok()
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     Api, list,
     spec::{self, SpecRules},
-    task::JustStored,
+    task::{self, JustStored},
     watch::{self, WatchStream},
 };
 use crate::{
@@ -61,12 +61,14 @@ impl TaskService for Api {
         &self,
         request: Request<v1::GetTaskRequest>,
     ) -> Result<Response<v1::GetTaskResponse>, Status> {
-        let id = task_id(&request.into_inner().task_id)?;
-        let task = self.read(id, Detail::Full).await?;
+        let request = request.into_inner();
+        let id = task_id(&request.task_id)?;
+        let record = self.read(id, Detail::Full).await?;
         let runs = self.engine.db().read_runs(id, RUNS).await.map_err(Error::from)?;
+        let task = task::with_payload(record, task::payload_format(request.payload_format));
         Ok(Response::new(v1::GetTaskResponse {
-            task: Some(task.into()),
-            runs: runs.into_iter().map(Into::into).collect(),
+            runs: task::runs_beside(&task, runs),
+            task: Some(task),
         }))
     }
 
@@ -85,7 +87,7 @@ impl TaskService for Api {
     ) -> Result<Response<Self::WatchTaskStream>, Status> {
         let request = request.into_inner();
         Ok(Response::new(
-            watch::open(self, task_id(&request.task_id)?, &request.cursor).await?,
+            watch::open(self, task_id(&request.task_id)?, &request).await?,
         ))
     }
 

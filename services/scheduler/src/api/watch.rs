@@ -1,7 +1,8 @@
 //! WatchTask: a snapshot, every update, the end; resumable on any replica.
 //!
-//! The stream carries what the database says, never what memory says: a wake-up only makes it look, so every watcher
-//! sees everything, whichever replica it asked.
+//! The stream carries what the database says, never what memory says: the hub only tells that something is new, so every
+//! watcher sees everything, whichever replica it asked. Nothing is read before the client has room for it, so a client
+//! that does not read costs no more than one message and one page of events.
 
 use std::{pin::Pin, time::Duration};
 
@@ -9,35 +10,37 @@ use tasklease_proto::{
     convert::duration_to_wire,
     v1::{self, watch_task_response::Update},
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::Status;
 
-use super::{Api, Lifetime};
+use super::{Api, Lifetime, task};
 use crate::{
     domain::{
         error::Error,
         ids::{LeaseNo, TaskId},
         state::TaskState,
-        task::{EventCursor, TaskRecord},
+        task::{EventCursor, Standing, TaskRecord},
     },
-    engine::{Engine, hub::Watcher},
-    store::{Detail, StoredEvent},
+    engine::{
+        Engine,
+        hub::{Seen, Watcher},
+    },
+    store::{Detail, EventPage, StoreError, StoredEvent},
 };
 
 /// What WatchTask answers with.
 pub(super) type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchTaskResponse, Status>> + Send>>;
 
-/// Events read at once.
+/// Events read at once, and bytes of them after which no further one begins.
 const EVENTS: i64 = 500;
+const EVENT_BYTES: i64 = 512 << 10;
 
-/// Updates that may wait for a slow client.
-const BUFFER: usize = 16;
+/// Updates that may wait for a slow client. A snapshot may have some MiB.
+const BUFFER: usize = 1;
 
-/// How often to look without being woken, while other replicas may lose a ring.
-const LOOK_IN_COMPANY: Duration = Duration::from_secs(1);
-/// The same while this is the only replica.
-const LOOK_ALONE: Duration = Duration::from_secs(15);
+/// How long a client that reads nothing may take to make room for the notice that the stream ends.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 type Sender = mpsc::Sender<Result<v1::WatchTaskResponse, Status>>;
 
@@ -45,30 +48,38 @@ type Sender = mpsc::Sender<Result<v1::WatchTaskResponse, Status>>;
 ///
 /// # Errors
 /// An unknown task, a cursor that is none, too many watchers.
-pub(super) async fn open(api: &Api, task: TaskId, cursor: &str) -> Result<WatchStream, Error> {
-    let cursor = parse_cursor(cursor)?;
+pub(super) async fn open(
+    api: &Api,
+    id: TaskId,
+    request: &v1::WatchTaskRequest,
+) -> Result<WatchStream, Error> {
+    let cursor = parse_cursor(&request.cursor)?;
     if api.engine.hub().len() >= api.limits.watched_tasks {
         return Err(Error::Overloaded("too many tasks are watched on this replica"));
     }
     // Watching begins before the first look, so that nothing falls between.
-    let watcher = api.engine.hub().watch(task);
+    let watcher = api.engine.hub().watch(id);
     let record = api
         .engine
         .db()
-        .read_task(task, Detail::Full)
+        .read_task(id, Detail::Full)
         .await?
-        .ok_or(Error::TaskNotFound(task))?;
+        .ok_or(Error::TaskNotFound(id))?;
     let (sender, receiver) = mpsc::channel(BUFFER);
     let follow = Follow {
         engine: api.engine.clone(),
-        task,
+        task: id,
+        format: task::payload_format(request.payload_format),
         cursor,
         sender,
         lifetime: api.streams.begin(),
     };
     api.streams.spawn(async move {
-        if let Err(error) = follow.run(watcher, record).await {
-            tracing::debug!(%error, %task, "a watch ended early");
+        let mut follow = follow;
+        // A client that is gone needs to know nothing.
+        if let Err(End::Failed(error)) = follow.run(watcher, record).await {
+            tracing::debug!(%error, task = %id, "a watch ended early");
+            follow.last_word(Err(error.into())).await;
         }
     });
     Ok(Box::pin(ReceiverStream::new(receiver)))
@@ -77,104 +88,213 @@ pub(super) async fn open(api: &Api, task: TaskId, cursor: &str) -> Result<WatchS
 struct Follow {
     engine: Engine,
     task: TaskId,
+    format: v1::PayloadFormat,
+    /// The last event that was sent.
     cursor: EventCursor,
     sender: Sender,
     lifetime: Lifetime,
 }
 
-/// The client is gone; nobody needs to know.
-struct ClientGone;
+/// Why a stream ends before its task.
+enum End {
+    /// The client is gone, or was asked to come again.
+    Closed,
+    /// The task, or the database, is gone.
+    Failed(Error),
+}
+
+impl From<StoreError> for End {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
+    }
+}
 
 impl Follow {
-    async fn run(mut self, mut watcher: Watcher, mut record: TaskRecord) -> Result<(), Error> {
-        if !record.state.is_final() && self.send(Update::Snapshot(record.clone().into())).await.is_err() {
-            return Ok(());
+    async fn run(&mut self, mut watcher: Watcher, record: TaskRecord) -> Result<(), End> {
+        let mut shown = Shown::of(&record);
+        if !shown.state.is_final() {
+            self.send_task(Update::Snapshot, record, self.cursor).await?;
         }
-        let mut shown = standing(&record);
+        let mut changed = None;
+        let mut handled = Seen::NotYet;
         loop {
-            let events = match self.engine.db().read_events(self.task, self.cursor, EVENTS).await {
-                Ok(events) => events,
-                Err(error) => return self.fail(error.into()).await,
-            };
-            let full = i64::try_from(events.len()).is_ok_and(|n| n == EVENTS);
-            let changed = (standing(&record) != shown && !record.state.is_final()).then(|| record.clone());
-            shown = standing(&record);
-            if self.send_all(events, changed).await.is_err() {
-                return Ok(());
+            self.send_events(&mut changed).await?;
+            if let Some(record) = changed.take() {
+                self.send_task(Update::Changed, record, self.cursor).await?;
             }
-            if full {
-                continue;
+            if shown.state.is_final() {
+                let record = self.read(Detail::Full).await?;
+                return self.send_task(Update::Ended, record, self.cursor).await;
             }
-            if record.state.is_final() {
-                let _ = self.send(Update::Ended(record.into())).await;
-                return Ok(());
-            }
-            if self.wait(&mut watcher).await.is_err() {
-                return Ok(());
-            }
-            record = match self.engine.db().read_task(self.task, Detail::Full).await {
-                Ok(Some(record)) => record,
-                Ok(None) => {
-                    let gone = Error::TaskNotFound(self.task);
-                    return self.fail(gone).await;
+            let standing = self.news(&mut watcher, &shown, &mut handled).await?;
+            if shown.differs_from(&standing) {
+                let record = self.read(Detail::Summary).await?;
+                let now = Shown::of(&record);
+                if now != shown && !now.state.is_final() {
+                    changed = Some(record);
                 }
-                Err(error) => return self.fail(error.into()).await,
-            };
-        }
-    }
-
-    /// Waits for news, or the time to look anyway; an error means that the stream must end.
-    async fn wait(&mut self, watcher: &mut Watcher) -> Result<(), ClientGone> {
-        let look = if self.engine.has_peers() {
-            LOOK_IN_COMPANY
-        } else {
-            LOOK_ALONE
-        };
-        tokio::select! {
-            () = watcher.woken() => Ok(()),
-            () = tokio::time::sleep_until(Instant::now() + look) => Ok(()),
-            () = self.sender.closed() => Err(ClientGone),
-            after = self.lifetime.over() => {
-                let after = Some(duration_to_wire(after));
-                let _ = self.send(Update::Reconnect(v1::Reconnect { after })).await;
-                Err(ClientGone)
+                shown = now;
             }
         }
     }
 
-    /// Sends events in order, and the task's change between the events of the run before and those after it.
-    async fn send_all(
+    async fn read(&self, detail: Detail) -> Result<TaskRecord, End> {
+        let record = self.engine.db().read_task(self.task, detail).await?;
+        record.ok_or(End::Failed(Error::TaskNotFound(self.task)))
+    }
+
+    /// Waits until the task stands otherwise than was shown, or has an event that was not sent.
+    async fn news(
         &mut self,
-        events: Vec<StoredEvent>,
-        mut changed: Option<TaskRecord>,
-    ) -> Result<(), ClientGone> {
-        for event in events {
-            if let Some(task) =
-                changed.take_if(|task| follows(event.event.lease.no, task.state, task.lease_no))
-            {
-                self.send(Update::Changed(task.into())).await?;
+        watcher: &mut Watcher,
+        shown: &Shown,
+        handled: &mut Seen,
+    ) -> Result<Standing, End> {
+        loop {
+            let seen = watcher.seen();
+            match seen {
+                Seen::Gone => return Err(End::Failed(Error::TaskNotFound(self.task))),
+                // What the hub saw may be older than what was read since; it is not news twice.
+                Seen::Task(standing)
+                    if seen != *handled
+                        && (shown.differs_from(&standing) || standing.last_event > self.cursor) =>
+                {
+                    *handled = seen;
+                    return Ok(standing);
+                }
+                Seen::Task(_) | Seen::NotYet => {}
             }
-            self.cursor = event.cursor();
-            self.send(event.into()).await?;
-        }
-        match changed {
-            Some(task) => self.send(Update::Changed(task.into())).await,
-            None => Ok(()),
+            tokio::select! {
+                () = watcher.changed() => {}
+                () = self.sender.closed() => return Err(End::Closed),
+                after = self.lifetime.over() => return Err(self.part(after).await),
+            }
         }
     }
 
-    async fn send(&mut self, update: Update) -> Result<(), ClientGone> {
-        let cursor = format!("{}.{}", self.cursor.lease_no, self.cursor.number);
-        let response = v1::WatchTaskResponse {
-            cursor,
-            update: Some(update),
+    /// Sends all events that were not sent, in order, and the task's change between the events of the run before and
+    /// those after it.
+    async fn send_events(&mut self, changed: &mut Option<TaskRecord>) -> Result<(), End> {
+        loop {
+            self.wait_for_room().await?;
+            let EventPage { events, more } = self
+                .engine
+                .db()
+                .read_events(self.task, self.cursor, EVENTS, EVENT_BYTES)
+                .await?;
+            for event in events {
+                let lease_no = event.event.lease.no;
+                if let Some(record) = changed.take_if(|task| follows(lease_no, task.state, task.lease_no)) {
+                    self.send_task(Update::Changed, record, self.cursor).await?;
+                }
+                self.send_event(event).await?;
+            }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn send_event(&mut self, event: StoredEvent) -> Result<(), End> {
+        let (cursor, lease_no, attempt) = (event.cursor(), event.event.lease.no, event.attempt);
+        self.send(event.into(), cursor, lease_no, attempt).await?;
+        self.cursor = cursor;
+        Ok(())
+    }
+
+    async fn send_task(
+        &mut self,
+        update: fn(v1::Task) -> Update,
+        record: TaskRecord,
+        cursor: EventCursor,
+    ) -> Result<(), End> {
+        let (lease_no, attempt) = (record.lease_no, record.attempt);
+        let task = task::with_payload(record, self.format);
+        self.send(update(task), cursor, lease_no, attempt).await
+    }
+
+    async fn send(
+        &mut self,
+        update: Update,
+        cursor: EventCursor,
+        lease_no: LeaseNo,
+        attempt: i32,
+    ) -> Result<(), End> {
+        self.wait_for_room().await?;
+        let response = response(update, cursor, lease_no, attempt);
+        // There is room, and nobody else sends.
+        self.sender.send(Ok(response)).await.map_err(|_| End::Closed)
+    }
+
+    /// Waits until the client has read all but the last update. A client that does not read must not keep a scheduler
+    /// from stopping.
+    async fn wait_for_room(&mut self) -> Result<(), End> {
+        let after = tokio::select! {
+            biased;
+            after = self.lifetime.over() => after,
+            room = self.sender.reserve() => return room.map(drop).map_err(|_| End::Closed),
         };
-        self.sender.send(Ok(response)).await.map_err(|_| ClientGone)
+        Err(self.part(after).await)
     }
 
-    async fn fail(self, error: Error) -> Result<(), Error> {
-        let _ = self.sender.send(Err(error.clone().into())).await;
-        Err(error)
+    /// Asks the client to come again.
+    async fn part(&mut self, after: Duration) -> End {
+        let reconnect = Update::Reconnect(v1::Reconnect {
+            after: Some(duration_to_wire(after)),
+        });
+        self.last_word(Ok(response(reconnect, self.cursor, LeaseNo(0), 0)))
+            .await;
+        End::Closed
+    }
+
+    async fn last_word(&mut self, word: Result<v1::WatchTaskResponse, Status>) {
+        let _ = tokio::time::timeout(LAST_WORD, self.sender.send(word)).await;
+    }
+}
+
+fn response(update: Update, cursor: EventCursor, lease_no: LeaseNo, attempt: i32) -> v1::WatchTaskResponse {
+    v1::WatchTaskResponse {
+        cursor: format!("{}.{}", cursor.lease_no, cursor.number),
+        lease_token: i64::from(lease_no.0),
+        attempt,
+        update: Some(update),
+    }
+}
+
+/// What a watcher was told of a task.
+#[derive(PartialEq, Eq)]
+struct Shown {
+    state: TaskState,
+    lease_no: LeaseNo,
+    cancel_requested: bool,
+    due_us: Option<i64>,
+}
+
+impl Shown {
+    fn of(task: &TaskRecord) -> Self {
+        Self {
+            state: task.state,
+            lease_no: task.lease_no,
+            cancel_requested: task.cancel_requested,
+            due_us: task.due_us,
+        }
+    }
+
+    fn differs_from(&self, standing: &Standing) -> bool {
+        let Standing {
+            state,
+            lease_no,
+            cancel_requested,
+            due_us,
+            last_event: _,
+        } = *standing;
+        *self
+            != Self {
+                state,
+                lease_no,
+                cancel_requested,
+                due_us,
+            }
     }
 }
 
@@ -186,17 +306,6 @@ fn follows(events_of: LeaseNo, state: TaskState, lease_no: LeaseNo) -> bool {
     } else {
         events_of > lease_no
     }
-}
-
-/// What a watcher is told of when it changes.
-fn standing(task: &TaskRecord) -> impl PartialEq + use<> {
-    (
-        task.state,
-        task.attempt,
-        task.lease_no,
-        task.cancel_requested,
-        task.due_us,
-    )
 }
 
 fn parse_cursor(text: &str) -> Result<EventCursor, Error> {

@@ -1,5 +1,6 @@
 //! WorkerService: the two streams of a worker, and the list of workers.
 
+use prost::Message as _;
 use tasklease_proto::{
     convert::timestamp_from_micros,
     v1::{self, worker_service_server::WorkerService},
@@ -8,7 +9,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use super::{Api, claim_stream, page, report_stream};
+use super::{
+    Api, claim_stream, page, report_stream,
+    task::{ANSWER_BYTES, FIELD_BYTES},
+};
 use crate::{
     domain::{error::Error, ids::SessionId},
     store::WorkerRecord,
@@ -39,29 +43,41 @@ impl WorkerService for Api {
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
         let request = request.into_inner();
         let size = page::size(request.page_size).map_err(Error::from)?;
-        let after = page::start(&request.page_token, "workers")
-            .map_err(Error::from)?
-            .unwrap_or(Uuid::nil());
-        let mut workers = self
-            .engine
-            .db()
-            .list_workers(SessionId(after), size + 1)
-            .await
-            .map_err(Error::from)?;
-        let mut next_page_token = String::new();
-        if i64::try_from(workers.len()).is_ok_and(|n| n > size) {
-            workers.pop();
-            next_page_token = workers
-                .last()
-                .map(|last| page::token(last.id.0, "workers"))
-                .unwrap_or_default();
-        }
-        Ok(Response::new(v1::ListWorkersResponse {
-            workers: workers.into_iter().map(Into::into).collect(),
-            next_page_token,
-        }))
+        let after = page::start(&request.page_token, "workers").map_err(Error::from)?;
+        let page = self.page_of_workers(after.unwrap_or(Uuid::nil()), size).await?;
+        Ok(Response::new(page))
     }
 }
+
+impl Api {
+    /// The next workers after a session, as many as are wanted and fit.
+    async fn page_of_workers(&self, mut after: Uuid, size: i64) -> Result<v1::ListWorkersResponse, Error> {
+        let size = usize::try_from(size).unwrap_or(1);
+        let mut page = v1::ListWorkersResponse::default();
+        let mut bytes = 0;
+        loop {
+            let read = self.engine.db().list_workers(SessionId(after), READ).await?;
+            let more = i64::try_from(read.len()).is_ok_and(|found| found == READ);
+            for record in read {
+                let id = record.id;
+                let worker = v1::Worker::from(record);
+                bytes += worker.encoded_len() + FIELD_BYTES;
+                if page.workers.len() == size || (bytes > ANSWER_BYTES && !page.workers.is_empty()) {
+                    page.next_page_token = page::token(after, "workers");
+                    return Ok(page);
+                }
+                page.workers.push(worker);
+                after = id.0;
+            }
+            if !more {
+                return Ok(page);
+            }
+        }
+    }
+}
+
+/// Workers read at once; each may name a thousand types.
+const READ: i64 = 50;
 
 impl From<WorkerRecord> for v1::Worker {
     fn from(worker: WorkerRecord) -> Self {

@@ -11,7 +11,6 @@ pub mod name;
 pub mod new_task;
 pub mod outcome;
 pub mod report;
-pub mod same_payload;
 pub mod session;
 pub mod state;
 pub mod task;

@@ -77,6 +77,8 @@ pub enum EventKind {
         message: String,
         /// Heading, body, image and detail as JSON text of one object, if any is set.
         card: Option<String>,
+        /// When the code reported it, by the worker's clock, microseconds since 1970.
+        worker_us: Option<i64>,
     },
     /// A logged line.
     Log {
@@ -84,5 +86,7 @@ pub enum EventKind {
         level: String,
         /// The line.
         message: String,
+        /// When the code logged it, by the worker's clock, microseconds since 1970.
+        worker_us: Option<i64>,
     },
 }

@@ -86,6 +86,8 @@ pub struct ProgressRecord {
     pub card: Option<String>,
     /// When it was stored.
     pub at_us: i64,
+    /// When the code reported it, by the worker's clock.
+    pub worker_us: Option<i64>,
 }
 
 /// An ended run.
@@ -107,6 +109,21 @@ pub struct RunRecord {
     pub error: Option<TaskError>,
     /// Why it was asked to stop, if it was.
     pub cancel_reason: Option<String>,
+}
+
+/// What tells whether anything about a task is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Where it stands.
+    pub state: TaskState,
+    /// The current or last lease.
+    pub lease_no: LeaseNo,
+    /// True while it can only end CANCELLED.
+    pub cancel_requested: bool,
+    /// While SCHEDULED, when it may run; microseconds since 1970.
+    pub due_us: Option<i64>,
+    /// Its last event.
+    pub last_event: EventCursor,
 }
 
 /// Where a reader of a task's events stands: everything up to it was seen.

@@ -10,7 +10,7 @@ use crate::{
         state::TaskState,
         task::TaskRecord,
     },
-    store::{CancelStep, Detail, StoreError, notify::Hints},
+    store::{CancelStep, StoreError, notify::Hints},
 };
 
 /// How often to look for a task that moves while it is being cancelled. Each round loses to a different move.
@@ -54,7 +54,7 @@ impl Engine {
             }
             let record = parts
                 .db
-                .read_task(task, Detail::Summary)
+                .read_changed_task(task)
                 .await?
                 .ok_or(Error::TaskNotFound(task))?;
             match record.state {

@@ -1,95 +1,244 @@
-//! Who waits for news of which task.
+//! Who watches which task, and one reader that looks for news of all of them.
 //!
-//! The hub carries no news: a watcher that is woken reads the database, so every watcher sees everything.
+//! The hub carries no news: it says that something is new, and a watcher that is told reads the database, so every
+//! watcher sees everything. A task in which nothing changed costs its share of one statement, whoever watches it.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
 
-use crate::domain::ids::TaskId;
+use super::Engine;
+use crate::{
+    domain::{ids::TaskId, task::Standing},
+    store::{Database, StoreError},
+};
 
-/// Watched tasks and their wake-up channels.
+/// Tasks that one statement looks at.
+const LOOK_AT: usize = 1_000;
+
+/// Shortest time between two looks; what happens meanwhile shares the second.
+const GAP: Duration = Duration::from_millis(10);
+
+/// The same for looks at all watched tasks.
+const GAP_OF_ALL: Duration = Duration::from_millis(100);
+
+/// How often to look at all watched tasks unasked while a notification of another replica may be lost.
+const LOOK_WITH_PEERS: Duration = Duration::from_secs(1);
+/// The same while this is the only replica.
+const LOOK_ALONE: Duration = Duration::from_secs(15);
+
+/// How long to wait for a database that cannot be reached.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How a watched task stood when the hub last looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// The hub has not looked yet.
+    NotYet,
+    /// It is stored.
+    Task(Standing),
+    /// It was deleted.
+    Gone,
+}
+
+/// Watched tasks, and those of them that need a look.
 #[derive(Default)]
 pub struct WatchHub {
-    watched: Mutex<HashMap<TaskId, watch::Sender<()>>>,
+    watched: Mutex<Watched>,
+    due: Notify,
+}
+
+#[derive(Default)]
+struct Watched {
+    tasks: HashMap<TaskId, watch::Sender<Seen>>,
+    watchers: usize,
+    due: HashSet<TaskId>,
+    all_due: bool,
 }
 
 /// One watcher of one task.
 pub struct Watcher {
     hub: Arc<WatchHub>,
     task: TaskId,
-    wake: watch::Receiver<()>,
+    seen: watch::Receiver<Seen>,
 }
 
 impl WatchHub {
     /// Begins to watch a task.
     pub fn watch(self: &Arc<Self>, task: TaskId) -> Watcher {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let wake = watched
+        let mut watched = self.lock();
+        watched.watchers += 1;
+        let seen = watched
+            .tasks
             .entry(task)
-            .or_insert_with(|| watch::Sender::new(()))
+            .or_insert_with(|| watch::Sender::new(Seen::NotYet))
             .subscribe();
+        watched.due.insert(task);
+        drop(watched);
+        self.due.notify_one();
         Watcher {
             hub: self.clone(),
             task,
-            wake,
+            seen,
         }
     }
 
-    /// Wakes the watchers of these tasks.
+    /// Looks at these tasks soon, if somebody watches them.
     pub(super) fn wake(&self, tasks: impl IntoIterator<Item = TaskId>) {
-        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        if watched.is_empty() {
+        let mut watched = self.lock();
+        if watched.tasks.is_empty() {
             return;
         }
-        for task in tasks {
-            if let Some(sender) = watched.get(&task) {
-                sender.send_replace(());
+        let Watched {
+            tasks: known, due, ..
+        } = &mut *watched;
+        due.extend(tasks.into_iter().filter(|task| known.contains_key(task)));
+        if !due.is_empty() {
+            self.due.notify_one();
+        }
+    }
+
+    /// Looks at all watched tasks soon.
+    pub(super) fn wake_all(&self) {
+        let mut watched = self.lock();
+        if !watched.tasks.is_empty() {
+            watched.all_due = true;
+            self.due.notify_one();
+        }
+    }
+
+    /// How many watchers there are here.
+    pub fn len(&self) -> usize {
+        self.lock().watchers
+    }
+
+    /// True if nobody watches a task here.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes every watched task due, if that was asked for; true if it was.
+    fn make_all_due(&self) -> bool {
+        let mut watched = self.lock();
+        let asked = std::mem::take(&mut watched.all_due);
+        if asked {
+            let Watched { tasks, due, .. } = &mut *watched;
+            due.extend(tasks.keys());
+        }
+        asked
+    }
+
+    fn is_all_due(&self) -> bool {
+        self.lock().all_due
+    }
+
+    /// Some of the tasks that are due, which are not any more.
+    fn take_due(&self) -> Vec<TaskId> {
+        let mut watched = self.lock();
+        let taken: Vec<TaskId> = watched.due.iter().take(LOOK_AT).copied().collect();
+        for task in &taken {
+            watched.due.remove(task);
+        }
+        taken
+    }
+
+    /// Tells the watchers of these tasks how they stand, if that is new. Those that are not in `standings` are gone.
+    fn publish(&self, looked_at: &[TaskId], standings: &HashMap<TaskId, Standing>) {
+        let watched = self.lock();
+        for task in looked_at {
+            let Some(sender) = watched.tasks.get(task) else {
+                continue;
+            };
+            let now = standings.get(task).copied().map_or(Seen::Gone, Seen::Task);
+            sender.send_if_modified(|seen| std::mem::replace(seen, now) != now);
+        }
+    }
+
+    /// Looks at every task that is due.
+    async fn look(&self, db: &Database) -> Result<(), StoreError> {
+        loop {
+            let tasks = self.take_due();
+            if tasks.is_empty() {
+                return Ok(());
+            }
+            match db.read_standings(&tasks).await {
+                Ok(standings) => self.publish(&tasks, &standings.into_iter().collect()),
+                Err(error) => {
+                    self.wake(tasks);
+                    return Err(error);
+                }
             }
         }
     }
+}
 
-    /// Wakes all watchers.
-    pub(super) fn wake_all(&self) {
-        for sender in self
-            .watched
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-        {
-            sender.send_replace(());
+/// Looks at watched tasks whenever something may have happened to them, until `stop`.
+pub(super) async fn run(engine: Engine, stop: CancellationToken) {
+    let hub = engine.hub();
+    let mut last_of_all = Instant::now();
+    loop {
+        let unasked = if engine.has_peers() {
+            LOOK_WITH_PEERS
+        } else {
+            LOOK_ALONE
+        };
+        let wait = if hub.is_all_due() { GAP_OF_ALL } else { unasked };
+        let unasked = tokio::select! {
+            () = stop.cancelled() => return,
+            () = hub.due.notified() => false,
+            () = tokio::time::sleep_until(last_of_all + wait) => true,
+        };
+        if unasked {
+            hub.wake_all();
         }
-    }
-
-    /// How many tasks are watched here.
-    pub fn len(&self) -> usize {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// True if no task is watched here.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        if last_of_all.elapsed() >= GAP_OF_ALL && (hub.make_all_due() || unasked) {
+            last_of_all = Instant::now();
+        }
+        let pause = match hub.look(engine.db()).await {
+            Ok(()) => GAP,
+            Err(error) => {
+                tracing::warn!(%error, "watchers wait for the database");
+                RETRY
+            }
+        };
+        stop.run_until_cancelled(tokio::time::sleep(pause)).await;
     }
 }
 
 impl Watcher {
-    /// Waits until there may be news since the last call.
-    pub async fn woken(&mut self) {
+    /// How the task stood when the hub last looked.
+    pub fn seen(&mut self) -> Seen {
+        *self.seen.borrow_and_update()
+    }
+
+    /// Waits until the task stands otherwise than when `seen` was last called.
+    pub async fn changed(&mut self) {
         // The sender lives in the hub for as long as this watcher does.
-        let _ = self.wake.changed().await;
+        let _ = self.seen.changed().await;
     }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        let mut watched = self.hub.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(entry) = watched.entry(self.task)
+        let mut watched = self.hub.lock();
+        watched.watchers -= 1;
+        if let Entry::Occupied(entry) = watched.tasks.entry(self.task)
             && entry.get().receiver_count() <= 1
         {
             entry.remove();
+            watched.due.remove(&self.task);
         }
     }
 }
@@ -100,19 +249,66 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::domain::{ids::LeaseNo, state::TaskState, task::EventCursor};
+
+    fn task(number: u128) -> TaskId {
+        TaskId(Uuid::from_u128(number))
+    }
+
+    fn standing(state: TaskState) -> Standing {
+        Standing {
+            state,
+            lease_no: LeaseNo(1),
+            cancel_requested: false,
+            due_us: None,
+            last_event: EventCursor::default(),
+        }
+    }
 
     #[test]
-    fn every_watcher_is_woken_and_the_last_one_leaves_nothing_behind() {
+    fn every_watcher_is_told_of_a_change_once_and_of_nothing_else() {
         let hub = Arc::new(WatchHub::default());
-        let task = TaskId(Uuid::from_u128(1));
-        let (mut one, mut two) = (hub.watch(task), hub.watch(task));
-        assert!(one.woken().now_or_never().is_none());
-        hub.wake([task, TaskId(Uuid::from_u128(2))]);
-        assert!(one.woken().now_or_never().is_some() && two.woken().now_or_never().is_some());
-        assert!(two.woken().now_or_never().is_none(), "a wake-up is used once");
+        let (mut one, mut two) = (hub.watch(task(1)), hub.watch(task(1)));
+        let running = HashMap::from([(task(1), standing(TaskState::Running))]);
+        hub.publish(&[task(1), task(2)], &running);
+        for watcher in [&mut one, &mut two] {
+            assert!(watcher.changed().now_or_never().is_some());
+            assert_eq!(watcher.seen(), Seen::Task(standing(TaskState::Running)));
+        }
+        hub.publish(&[task(1)], &running);
+        assert!(
+            one.changed().now_or_never().is_none(),
+            "a look without news wakes nobody"
+        );
+        hub.publish(&[task(1)], &HashMap::new());
+        assert!(two.changed().now_or_never().is_some());
+        assert_eq!(two.seen(), Seen::Gone);
         drop(one);
         assert_eq!(hub.len(), 1);
         drop(two);
-        assert!(hub.is_empty());
+        assert!(hub.is_empty() && hub.lock().tasks.is_empty() && hub.lock().due.is_empty());
+    }
+
+    #[test]
+    fn a_look_sees_what_was_woken_and_is_watched_however_often() {
+        let hub = Arc::new(WatchHub::default());
+        hub.wake([task(1)]);
+        hub.wake_all();
+        let _watchers = [hub.watch(task(1)), hub.watch(task(1)), hub.watch(task(2))];
+        assert_eq!(hub.take_due().len(), 2, "a new watcher asks for a look");
+        assert!(hub.take_due().is_empty());
+        hub.wake([task(2), task(2), task(3)]);
+        assert_eq!(hub.take_due(), [task(2)]);
+        hub.wake_all();
+        assert!(hub.make_all_due());
+        assert_eq!(hub.take_due().len(), 2);
+        assert!(!hub.make_all_due() && hub.take_due().is_empty());
+    }
+
+    #[test]
+    fn a_statement_looks_at_a_bounded_number_of_tasks() {
+        let hub = Arc::new(WatchHub::default());
+        let _watchers: Vec<Watcher> = (0..1_500).map(|number| hub.watch(task(number))).collect();
+        assert_eq!([hub.take_due().len(), hub.take_due().len()], [LOOK_AT, 500]);
     }
 }

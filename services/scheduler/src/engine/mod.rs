@@ -208,6 +208,7 @@ impl Engine {
             notifier::notify_loop(parts.notifier.clone(), stop()),
         );
         background.spawn("the listener", notifier::listen_loop(self.clone(), stop()));
+        background.spawn("the watch hub", hub::run(self.clone(), stop()));
         background.spawn("the tick", tick::run(self.clone(), background.clone()));
         background.spawn(
             "the counters",

@@ -2,27 +2,44 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
     domain::ids::TaskId,
-    store::{Database, RetentionPolicy, StoreError},
+    store::{Database, RetentionBite, RetentionPage, RetentionPolicy, StoreError},
 };
 
-/// Ids looked at in one statement.
-const PAGE: i64 = 1_000;
+/// What one statement removes: large enough that a pass is faster than tasks can end, small enough for seconds.
+const BITE: RetentionBite = RetentionBite {
+    tasks: 5_000,
+    events: 50_000,
+};
 
 /// Time between passes; tasks are kept for days.
 const PASS_EVERY: Duration = Duration::from_secs(600);
 
-/// Time between pages, so that a long pass leaves room for tasks.
-const BREATH: Duration = Duration::from_millis(50);
+/// How long a pass leaves half of the time to others. One that takes longer is behind, and goes on without a pause.
+const AT_LEISURE: Duration = Duration::from_secs(120);
+
+/// How long to wait after a page that failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What a pass removes.
+#[derive(Debug, Clone, Copy)]
+enum Old {
+    Tasks,
+    Events,
+}
 
 /// Passes again and again until `stop`.
 pub(super) async fn run(db: Database, policy: RetentionPolicy, stop: CancellationToken) {
+    let mut took = Duration::ZERO;
     loop {
-        let pause = PASS_EVERY.mul_f64(0.5 + rand::random::<f64>());
+        let pause = PASS_EVERY
+            .saturating_sub(took)
+            .mul_f64(0.5 + rand::random::<f64>());
         if stop
             .run_until_cancelled(tokio::time::sleep(pause))
             .await
@@ -30,6 +47,7 @@ pub(super) async fn run(db: Database, policy: RetentionPolicy, stop: Cancellatio
         {
             return;
         }
+        let began = Instant::now();
         match stop
             .run_until_cancelled(run_once(&db, &policy, SystemTime::now()))
             .await
@@ -39,6 +57,13 @@ pub(super) async fn run(db: Database, policy: RetentionPolicy, stop: Cancellatio
             Some(Err(error)) => tracing::warn!(%error, "retention waits for the database"),
             None => return,
         }
+        took = began.elapsed();
+        if took > PASS_EVERY {
+            tracing::warn!(
+                seconds = took.as_secs(),
+                "removing what is old takes longer than it should: tasks may end faster than they can be removed"
+            );
+        }
     }
 }
 
@@ -47,20 +72,70 @@ pub(super) async fn run(db: Database, policy: RetentionPolicy, stop: Cancellatio
 /// # Errors
 /// A database that cannot be reached; the next pass begins anew.
 pub async fn run_once(db: &Database, policy: &RetentionPolicy, now: SystemTime) -> Result<i64, StoreError> {
+    Ok(pass(db, Old::Tasks, policy, now).await? + pass(db, Old::Events, policy, now).await?)
+}
+
+async fn pass(db: &Database, old: Old, policy: &RetentionPolicy, now: SystemTime) -> Result<i64, StoreError> {
+    let began = Instant::now();
     let mut removed = 0;
-    let mut above = Some(TaskId(Uuid::nil()));
-    while let Some(start) = above {
-        let page = db.retain_tasks(start, PAGE, policy, now).await?;
-        removed += page.removed;
-        above = page.next;
-        tokio::time::sleep(BREATH).await;
+    let mut above = TaskId(Uuid::nil());
+    let mut bite = BITE;
+    loop {
+        let page_began = Instant::now();
+        match remove(db, old, above, bite, policy, now).await {
+            Ok(page) => {
+                removed += page.removed;
+                match page.next {
+                    Some(next) => above = next,
+                    None => return Ok(removed),
+                }
+                bite = larger(bite);
+                if began.elapsed() < AT_LEISURE {
+                    tokio::time::sleep(page_began.elapsed()).await;
+                }
+            }
+            Err(StoreError::Transient(detail)) => return Err(StoreError::Transient(detail)),
+            Err(error) if bite.tasks > 1 => {
+                tracing::warn!(%error, tasks = bite.tasks, "old tasks cannot be removed together; trying fewer");
+                bite = smaller(bite);
+                tokio::time::sleep(RETRY).await;
+            }
+            Err(error) => {
+                // One task must not keep all that come after it for ever.
+                let Some(task) = db.next_task(above).await? else {
+                    return Ok(removed);
+                };
+                tracing::error!(%error, %task, ?old, "an old task cannot be removed and is passed over");
+                above = task;
+            }
+        }
     }
-    above = Some(TaskId(Uuid::nil()));
-    while let Some(start) = above {
-        let page = db.retain_events(start, PAGE, policy, now).await?;
-        removed += page.removed;
-        above = page.next;
-        tokio::time::sleep(BREATH).await;
+}
+
+async fn remove(
+    db: &Database,
+    old: Old,
+    above: TaskId,
+    bite: RetentionBite,
+    policy: &RetentionPolicy,
+    now: SystemTime,
+) -> Result<RetentionPage, StoreError> {
+    match old {
+        Old::Tasks => db.retain_tasks(above, bite, policy, now).await,
+        Old::Events => db.retain_events(above, bite, policy, now).await,
     }
-    Ok(removed)
+}
+
+fn smaller(bite: RetentionBite) -> RetentionBite {
+    RetentionBite {
+        tasks: (bite.tasks / 16).max(1),
+        events: (bite.events / 4).max(100),
+    }
+}
+
+fn larger(bite: RetentionBite) -> RetentionBite {
+    RetentionBite {
+        tasks: (bite.tasks * 4).min(BITE.tasks),
+        events: (bite.events * 2).min(BITE.events),
+    }
 }

@@ -3,6 +3,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use foldhash::{HashMap, HashSet};
+use tasklease_proto::json;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -21,9 +22,8 @@ use crate::{
         ids::{GrantId, LaneId, LeaseKey, LeaseNo, SessionId, TaskId},
         lease::Lease,
         new_task::{NewTask, Start},
-        same_payload,
     },
-    store::{ClaimedTask, Database, ExistingTask, Mark, StoreError, SubmitBatch, notify::Hints},
+    store::{ClaimedTask, Database, Mark, StoreError, SubmitBatch, notify::Hints},
 };
 
 /// Bytes of payload and overhead after which a statement is closed.
@@ -231,10 +231,20 @@ impl Flusher {
         );
     }
 
-    async fn existing(&self, batch: &[Submission]) -> Result<HashMap<TaskId, ExistingTask>, Error> {
-        let ids: Vec<TaskId> = tasks_of(batch).map(|(task, _)| task.id).collect();
-        let existing = self.db.existing_tasks(&ids).await?;
-        Ok(existing.into_iter().map(|task| (task.id, task)).collect())
+    /// The tasks of a batch whose ids are taken, with whether by the same task: of the same lane, and with a payload of
+    /// the same JSON value.
+    async fn existing(&self, batch: &[Submission]) -> Result<HashMap<TaskId, bool>, Error> {
+        let submitted: HashMap<TaskId, (&NewTask, LaneId)> = tasks_of(batch)
+            .map(|(task, lane)| (task.id, (task, *lane)))
+            .collect();
+        let is_same = |id, lane, payload: &str| {
+            submitted.get(&id).is_some_and(|(task, submitted)| {
+                *submitted == lane && json::same_value(payload, &task.payload)
+            })
+        };
+        let ids: Vec<TaskId> = submitted.keys().copied().collect();
+        let existing = self.db.existing_tasks(&ids, is_same).await?;
+        Ok(existing.into_iter().map(|task| (task.id, task.same)).collect())
     }
 
     /// Some value cannot be stored: finds out whose. Values are checked when they come in, so this should never happen.
@@ -304,26 +314,18 @@ fn refuse(batch: Vec<Submission>, error: &Error) {
 ///
 /// # Errors
 /// An id that a different task has; all of such ids are named.
-fn without_existing(
-    submission: &mut Submission,
-    existing: &HashMap<TaskId, ExistingTask>,
-) -> Result<(), Error> {
-    let is_same = |new: &NewTask, lane: LaneId, old: &ExistingTask| {
-        old.lane == lane && same_payload::same(&old.payload, &new.payload)
-    };
+fn without_existing(submission: &mut Submission, existing: &HashMap<TaskId, bool>) -> Result<(), Error> {
     let mut different = Vec::new();
-    submission
-        .tasks
-        .retain(|(task, lane)| match existing.get(&task.id) {
-            None => true,
-            Some(old) => {
-                submission.is_repeated = true;
-                if !is_same(task, *lane, old) {
-                    different.push(task.id);
-                }
-                false
+    submission.tasks.retain(|(task, _)| match existing.get(&task.id) {
+        None => true,
+        Some(same) => {
+            submission.is_repeated = true;
+            if !same {
+                different.push(task.id);
             }
-        });
+            false
+        }
+    });
     if different.is_empty() {
         Ok(())
     } else {

@@ -1,7 +1,5 @@
 //! Progress and log lines.
 
-use uuid::Uuid;
-
 use super::{
     database::{Database, prepared},
     error::StoreError,
@@ -22,6 +20,17 @@ pub struct StoredEvent {
     pub event: TaskEvent,
     /// When it was stored, microseconds since 1970.
     pub at_us: i64,
+    /// Number of the run that reported it, if that is counted.
+    pub attempt: i32,
+}
+
+/// Some events of a task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventPage {
+    /// The events, oldest first.
+    pub events: Vec<StoredEvent>,
+    /// True if there may be more after them.
+    pub more: bool,
 }
 
 impl StoredEvent {
@@ -44,6 +53,7 @@ impl Database {
         let (mut leases, mut numbers, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
         let (mut percents, mut messages, mut levels, mut cards) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut worker_times = Vec::with_capacity(events.len());
         for event in events {
             tasks.push(event.lease.task.0);
             leases.push(event.lease.no.0);
@@ -53,36 +63,51 @@ impl Database {
                     percent,
                     message,
                     card,
+                    worker_us,
                 } => {
                     kinds.push(PROGRESS);
                     percents.push(*percent);
                     messages.push(message.as_str());
                     levels.push(None);
                     cards.push(card.as_deref());
+                    worker_times.push(*worker_us);
                 }
-                EventKind::Log { level, message } => {
+                EventKind::Log {
+                    level,
+                    message,
+                    worker_us,
+                } => {
                     kinds.push(LOG);
                     percents.push(None);
                     messages.push(message.as_str());
                     levels.push(Some(level.as_str()));
                     cards.push(None);
+                    worker_times.push(*worker_us);
                 }
             }
         }
-        let connection = self.connection().await?;
+        let connection = self.events_connection().await?;
         let statement = prepared(&connection, include_str!("sql/append_events.sql")).await?;
         connection
             .execute(
                 &statement,
                 &[
-                    &tasks, &leases, &numbers, &kinds, &percents, &messages, &levels, &cards,
+                    &tasks,
+                    &leases,
+                    &numbers,
+                    &kinds,
+                    &percents,
+                    &messages,
+                    &levels,
+                    &cards,
+                    &worker_times,
                 ],
             )
             .await?;
         Ok(())
     }
 
-    /// Events of a task after `cursor`, oldest first, at most so many.
+    /// Events of a task after `cursor`, oldest first: at most so many, and none that begins after so many bytes.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -91,26 +116,33 @@ impl Database {
         task: TaskId,
         cursor: EventCursor,
         at_most: i64,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/read_events.sql")).await?;
+        bytes: i64,
+    ) -> Result<EventPage, StoreError> {
+        let connection = self.reading().await?;
         let rows = connection
-            .query(&statement, &[&task.0, &cursor.lease_no, &cursor.number, &at_most])
+            .query(
+                include_str!("sql/read_events.sql"),
+                &[&task.0, &cursor.lease_no, &cursor.number, &at_most, &bytes],
+            )
             .await?;
-        Ok(rows
+        let found = rows.first().map_or(0, |row| row.get::<_, i64>(10));
+        let events = rows
             .iter()
             .map(|row| {
                 let message = row.get(5);
+                let worker_us = row.get(8);
                 let kind = if row.get::<_, i16>(3) == PROGRESS {
                     EventKind::Progress {
                         percent: row.get(4),
                         message,
                         card: row.get(7),
+                        worker_us,
                     }
                 } else {
                     EventKind::Log {
                         level: row.get::<_, Option<String>>(6).unwrap_or_default(),
                         message,
+                        worker_us,
                     }
                 };
                 StoredEvent {
@@ -123,27 +155,13 @@ impl Database {
                         kind,
                     },
                     at_us: row.get(2),
+                    attempt: i32::from(row.get::<_, i16>(9)),
                 }
             })
-            .collect())
-    }
-
-    /// Removes old events of the next tasks in id order; `above` is where the last call stopped.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub(super) async fn retain_events_page(
-        &self,
-        above: Uuid,
-        up_to: Uuid,
-        page: i64,
-        keep_us: i64,
-    ) -> Result<(Option<Uuid>, i64, i64), StoreError> {
-        let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/retain_events.sql")).await?;
-        let row = connection
-            .query_one(&statement, &[&above, &up_to, &page, &keep_us])
-            .await?;
-        Ok((row.get(0), row.get(1), row.get(2)))
+            .collect();
+        Ok(EventPage {
+            events,
+            more: found >= at_most || i64::try_from(rows.len()).is_ok_and(|read| read < found),
+        })
     }
 }

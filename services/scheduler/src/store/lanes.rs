@@ -87,11 +87,10 @@ impl Database {
         queue: Option<&QueueName>,
         task_type: Option<&TaskType>,
     ) -> Result<Vec<LaneId>, StoreError> {
-        let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/find_lanes.sql")).await?;
+        let connection = self.reading().await?;
         let rows = connection
             .query(
-                &statement,
+                include_str!("sql/find_lanes.sql"),
                 &[&queue.map(QueueName::as_str), &task_type.map(TaskType::as_str)],
             )
             .await?;

@@ -2,10 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{
-    database::{Database, prepared},
-    error::StoreError,
-};
+use super::{database::Database, error::StoreError};
 use crate::domain::ids::{LaneId, TaskId};
 
 /// A place to look for tasks. Each is read newest first, by an index of its own.
@@ -69,18 +66,18 @@ impl Database {
     /// # Errors
     /// See [`StoreError`].
     pub async fn list_ids(&self, source: ListSource, query: &ListQuery) -> Result<ListStep, StoreError> {
-        let connection = self.connection().await?;
-        let statement = prepared(&connection, source.sql()).await?;
+        let connection = self.reading().await?;
         let lanes: Option<Vec<i32>> = query
             .lanes
             .as_ref()
             .map(|lanes| lanes.iter().map(|lane| lane.0).collect());
         let row = connection
-            .query_one(
-                &statement,
+            .query_opt(
+                source.sql(),
                 &[&query.below.0, &lanes, &query.look_at, &query.at_most],
             )
-            .await?;
+            .await?
+            .ok_or_else(|| StoreError::Defect("a list gave no row".into()))?;
         let ids: Vec<TaskId> = row.get::<_, Vec<Uuid>>(0).into_iter().map(TaskId).collect();
         let last: Option<Uuid> = row.get(1);
         let looked_at: i64 = row.get(2);

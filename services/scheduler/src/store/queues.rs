@@ -87,10 +87,9 @@ impl Database {
     /// # Errors
     /// See [`StoreError`].
     pub async fn list_queues(&self, after: &str, at_most: i64) -> Result<Vec<QueueRecord>, StoreError> {
-        let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/list_queues.sql")).await?;
+        let connection = self.reading().await?;
         Ok(connection
-            .query(&statement, &[&after, &at_most])
+            .query(include_str!("sql/list_queues.sql"), &[&after, &at_most])
             .await?
             .iter()
             .map(queue_record)
@@ -124,10 +123,12 @@ impl Database {
         queue: Option<&QueueName>,
         limit: i64,
     ) -> Result<Vec<LaneStats>, StoreError> {
-        let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/queue_stats.sql")).await?;
+        let connection = self.reading().await?;
         let rows = connection
-            .query(&statement, &[&queue.map(QueueName::as_str), &limit])
+            .query(
+                include_str!("sql/queue_stats.sql"),
+                &[&queue.map(QueueName::as_str), &limit],
+            )
             .await?;
         Ok(rows
             .iter()
@@ -170,9 +171,10 @@ impl Database {
         after: SessionId,
         at_most: i64,
     ) -> Result<Vec<WorkerRecord>, StoreError> {
-        let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/list_workers.sql")).await?;
-        let rows = connection.query(&statement, &[&after.0, &at_most]).await?;
+        let connection = self.reading().await?;
+        let rows = connection
+            .query(include_str!("sql/list_workers.sql"), &[&after.0, &at_most])
+            .await?;
         rows.iter()
             .map(|row| {
                 Ok(WorkerRecord {

@@ -7,6 +7,7 @@ use super::{
     claim::millis,
     database::{Database, prepared},
     error::StoreError,
+    reading::Reading,
 };
 use crate::domain::{
     backoff::Backoff,
@@ -14,7 +15,7 @@ use crate::domain::{
     outcome::Outcome,
     report::TaskError,
     state::TaskState,
-    task::{ProgressRecord, RunRecord, TaskRecord},
+    task::{EventCursor, ProgressRecord, RunRecord, Standing, TaskRecord},
 };
 
 /// How much of a task to read.
@@ -33,13 +34,7 @@ impl Database {
     /// # Errors
     /// See [`StoreError`].
     pub async fn read_tasks(&self, ids: &[TaskId], detail: Detail) -> Result<Vec<TaskRecord>, StoreError> {
-        let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/read_tasks.sql")).await?;
-        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-        let rows = connection
-            .query(&statement, &[&ids, &(detail == Detail::Full)])
-            .await?;
-        rows.iter().map(task_record).collect()
+        read_tasks(&self.reading().await?, ids, detail).await
     }
 
     /// Reads one task.
@@ -50,14 +45,51 @@ impl Database {
         Ok(self.read_tasks(&[id], detail).await?.pop())
     }
 
+    /// Reads one task on behalf of a change of it, which does not wait behind those who only read.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn read_changed_task(&self, id: TaskId) -> Result<Option<TaskRecord>, StoreError> {
+        let connection = Reading::new(self.connection().await?);
+        Ok(read_tasks(&connection, &[id], Detail::Summary).await?.pop())
+    }
+
+    /// What tells of each task whether anything is new; unknown ids are left out.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn read_standings(&self, ids: &[TaskId]) -> Result<Vec<(TaskId, Standing)>, StoreError> {
+        let connection = self.reading().await?;
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let rows = connection
+            .query(include_str!("sql/read_standings.sql"), &[&ids])
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let standing = Standing {
+                    state: state(row)?,
+                    lease_no: LeaseNo(row.try_get("lease_no")?),
+                    cancel_requested: row.try_get("cancel_requested")?,
+                    due_us: row.try_get("due_us")?,
+                    last_event: EventCursor {
+                        lease_no: row.try_get("event_lease_no")?,
+                        number: row.try_get("event_no")?,
+                    },
+                };
+                Ok((TaskId(row.try_get("id")?), standing))
+            })
+            .collect()
+    }
+
     /// The last ended runs of a task, oldest first.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn read_runs(&self, id: TaskId, at_most: i64) -> Result<Vec<RunRecord>, StoreError> {
-        let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/read_runs.sql")).await?;
-        let rows = connection.query(&statement, &[&id.0, &at_most]).await?;
+        let connection = self.reading().await?;
+        let rows = connection
+            .query(include_str!("sql/read_runs.sql"), &[&id.0, &at_most])
+            .await?;
         rows.iter()
             .rev()
             .map(|row| {
@@ -87,14 +119,34 @@ impl Database {
     }
 }
 
+async fn read_tasks(
+    connection: &Reading,
+    ids: &[TaskId],
+    detail: Detail,
+) -> Result<Vec<TaskRecord>, StoreError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows = connection
+        .query(
+            include_str!("sql/read_tasks.sql"),
+            &[&ids, &(detail == Detail::Full)],
+        )
+        .await?;
+    rows.iter().map(task_record).collect()
+}
+
+fn state(row: &Row) -> Result<TaskState, StoreError> {
+    let number = i32::from(row.try_get::<_, i16>("state")?);
+    TaskState::from_number(number).ok_or_else(|| StoreError::Defect(format!("unknown state {number}")))
+}
+
 fn task_record(row: &Row) -> Result<TaskRecord, StoreError> {
-    let state = i32::from(row.try_get::<_, i16>("state")?);
     let progress = match row.try_get::<_, Option<i64>>("progress_us")? {
         Some(at_us) => Some(ProgressRecord {
             percent: row.try_get("percent")?,
             message: row.try_get("progress_message")?,
             card: row.try_get("progress_card")?,
             at_us,
+            worker_us: row.try_get("progress_worker_us")?,
         }),
         None => None,
     };
@@ -104,8 +156,7 @@ fn task_record(row: &Row) -> Result<TaskRecord, StoreError> {
         queue: row.try_get("queue")?,
         task_type: row.try_get("task_type")?,
         lane: LaneId(row.try_get("lane")?),
-        state: TaskState::from_number(state)
-            .ok_or_else(|| StoreError::Defect(format!("unknown state {state}")))?,
+        state: state(row)?,
         attempt: row.try_get("attempt")?,
         lease_no: LeaseNo(row.try_get("lease_no")?),
         cancel_requested: row.try_get("cancel_requested")?,
@@ -152,37 +203,4 @@ fn task_error(row: &Row) -> Result<Option<TaskError>, StoreError> {
             .try_get::<_, Option<String>>("error_detail")?
             .unwrap_or_default(),
     }))
-}
-
-/// A task that was stored before under an id that a client chose.
-#[derive(Debug, Clone)]
-pub struct ExistingTask {
-    /// Its id.
-    pub id: TaskId,
-    /// Its lane.
-    pub lane: LaneId,
-    /// Its payload, JSON text.
-    pub payload: String,
-}
-
-impl Database {
-    /// Those of these tasks that are stored.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn existing_tasks(&self, ids: &[TaskId]) -> Result<Vec<ExistingTask>, StoreError> {
-        let connection = self.submit_connection().await?;
-        let statement = prepared(&connection, include_str!("sql/existing_tasks.sql")).await?;
-        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-        let rows = connection.query(&statement, &[&ids]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(ExistingTask {
-                    id: TaskId(row.try_get("id")?),
-                    lane: LaneId(row.try_get("lane")?),
-                    payload: row.try_get("payload")?,
-                })
-            })
-            .collect()
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
@@ -21,24 +22,33 @@ pub struct RetentionPolicy {
     pub events: Duration,
 }
 
+/// What one look removes at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetentionBite {
+    /// Tasks that it looks at.
+    pub tasks: i64,
+    /// Events that it removes.
+    pub events: i64,
+}
+
 /// What one page came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetentionPage {
     /// Where the next page begins; `None` after the last one.
     pub next: Option<TaskId>,
-    /// How many tasks or events were removed.
+    /// How many tasks, or events of tasks that stay, were removed.
     pub removed: i64,
 }
 
 impl Database {
-    /// Removes old tasks among the next `page` ids above `above`.
+    /// Removes old tasks among the next ids above `above`.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn retain_tasks(
         &self,
         above: TaskId,
-        page: i64,
+        bite: RetentionBite,
         policy: &RetentionPolicy,
         now: SystemTime,
     ) -> Result<RetentionPage, StoreError> {
@@ -51,37 +61,66 @@ impl Database {
                 &[
                     &above.0,
                     &up_to,
-                    &page,
+                    &bite.tasks,
                     &micros(policy.ended),
                     &micros(policy.failed),
+                    &bite.events,
                 ],
             )
             .await?;
-        Ok(outcome(row.get(0), row.get(1), row.get(2), page))
+        Ok(page(&row, above, bite))
     }
 
-    /// Removes old events of the next `page` tasks above `above`.
+    /// Removes old events of the next tasks above `above`.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn retain_events(
         &self,
         above: TaskId,
-        page: i64,
+        bite: RetentionBite,
         policy: &RetentionPolicy,
         now: SystemTime,
     ) -> Result<RetentionPage, StoreError> {
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, include_str!("sql/retain_events.sql")).await?;
         let up_to = id_at(now, policy.events);
-        let (last, looked_at, removed) = self
-            .retain_events_page(above.0, up_to, page, micros(policy.events))
+        let row = connection
+            .query_one(
+                &statement,
+                &[
+                    &above.0,
+                    &up_to,
+                    &bite.tasks,
+                    &micros(policy.events),
+                    &bite.events,
+                ],
+            )
             .await?;
-        Ok(outcome(last, looked_at, removed, page))
+        Ok(page(&row, above, bite))
+    }
+
+    /// The lowest id above another.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn next_task(&self, above: TaskId) -> Result<Option<TaskId>, StoreError> {
+        let connection = self.connection().await?;
+        let statement = prepared(&connection, include_str!("sql/next_task.sql")).await?;
+        let row = connection.query_opt(&statement, &[&above.0]).await?;
+        Ok(row.map(|row| TaskId(row.get(0))))
     }
 }
 
-fn outcome(last: Option<Uuid>, looked_at: i64, removed: i64, page: i64) -> RetentionPage {
+fn page(row: &Row, above: TaskId, bite: RetentionBite) -> RetentionPage {
+    let last: Option<Uuid> = row.get(0);
+    let (looked_at, removed, done): (i64, i64, bool) = (row.get(1), row.get(2), row.get(3));
     RetentionPage {
-        next: last.filter(|_| looked_at == page).map(TaskId),
+        next: if done {
+            last.filter(|_| looked_at == bite.tasks).map(TaskId)
+        } else {
+            Some(above)
+        },
         removed,
     }
 }

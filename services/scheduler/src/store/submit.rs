@@ -1,8 +1,10 @@
 //! Storing new tasks.
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, pin::pin, time::Duration};
 
+use futures_util::TryStreamExt as _;
 use serde::Serialize;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{
@@ -11,7 +13,7 @@ use super::{
     json_text::JsonText,
 };
 use crate::domain::{
-    ids::{GrantId, LaneId, SessionId},
+    ids::{GrantId, LaneId, SessionId, TaskId},
     new_task::{NewTask, Start, TaskOptions},
 };
 
@@ -84,6 +86,15 @@ impl<T> Sparse<T> {
             self.0.push(value);
         }
     }
+}
+
+/// A task that was stored before under an id that a client chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Existing {
+    /// Its id.
+    pub id: TaskId,
+    /// True if it is the task that was submitted now.
+    pub same: bool,
 }
 
 /// Columns that most tasks leave empty travel together, as one JSON object or nothing.
@@ -261,5 +272,32 @@ impl Database {
             )
             .await?;
         Ok(row.get(0))
+    }
+
+    /// Those of these tasks that are stored, each with what `is_same` says of its lane and its payload.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn existing_tasks(
+        &self,
+        ids: &[TaskId],
+        is_same: impl Fn(TaskId, LaneId, &str) -> bool,
+    ) -> Result<Vec<Existing>, StoreError> {
+        let connection = self.submit_connection().await?;
+        let statement = prepared(&connection, include_str!("sql/existing_tasks.sql")).await?;
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let parameters: [&(dyn ToSql + Sync); 1] = [&ids];
+        // Row by row: the stored payloads may be a thousand times as large as those that came.
+        let mut rows = pin!(connection.query_raw(&statement, parameters).await?);
+        let mut existing = Vec::new();
+        while let Some(row) = rows.try_next().await? {
+            let id = TaskId(row.try_get("id")?);
+            let payload: JsonText<String> = row.try_get("payload")?;
+            existing.push(Existing {
+                id,
+                same: is_same(id, LaneId(row.try_get("lane")?), &payload.0),
+            });
+        }
+        Ok(existing)
     }
 }

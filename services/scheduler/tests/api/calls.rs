@@ -28,7 +28,10 @@ pub(crate) async fn submit_one(scheduler: &Scheduler) -> String {
 }
 
 pub(crate) async fn get(scheduler: &Scheduler, id: &str) -> v1::GetTaskResponse {
-    let request = v1::GetTaskRequest { task_id: id.into() };
+    let request = v1::GetTaskRequest {
+        task_id: id.into(),
+        ..Default::default()
+    };
     scheduler.tasks().get_task(request).await.unwrap().into_inner()
 }
 

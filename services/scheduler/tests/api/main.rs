@@ -10,6 +10,7 @@ mod test_database;
 
 mod calls;
 mod health;
+mod large_reads;
 mod lists;
 mod protocol_errors;
 mod queue_calls;

@@ -117,6 +117,7 @@ impl ReportStream {
     pub(crate) async fn open_session(&mut self, session: &str) -> Result<Option<FromReport>, Status> {
         let open = v1::ReportOpen {
             session_id: session.into(),
+            held: None,
         };
         self.say(ToReport::Open(open)).await;
         self.next().await
@@ -245,7 +246,7 @@ pub(crate) fn log(event_number: i64, message: &str) -> News {
         line: Some(v1::LogLine {
             level: "info".into(),
             message: message.into(),
-            time: None,
+            ..Default::default()
         }),
     })
 }

@@ -69,6 +69,7 @@ async fn ids_that_are_none_and_ids_of_nothing_are_told_apart() {
         };
         let get = v1::GetTaskRequest {
             task_id: task_id.clone(),
+            ..Default::default()
         };
         check(tasks.get_task(get).await.map(drop));
         let cancel = v1::CancelTaskRequest {
@@ -86,7 +87,7 @@ async fn ids_that_are_none_and_ids_of_nothing_are_told_apart() {
         check(tasks.delete_task(delete).await.map(drop));
         let watch = v1::WatchTaskRequest {
             task_id: task_id.clone(),
-            cursor: String::new(),
+            ..Default::default()
         };
         check(tasks.watch_task(watch).await.map(drop));
     }
@@ -116,6 +117,7 @@ async fn other_calls_name_the_field_that_broke_a_rule() {
         let watch = v1::WatchTaskRequest {
             task_id: id.clone(),
             cursor: cursor.into(),
+            ..Default::default()
         };
         assert_eq!(invalid(tasks.watch_task(watch).await), ["cursor"], "{cursor}");
     }

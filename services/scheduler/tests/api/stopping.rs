@@ -36,7 +36,10 @@ async fn a_soft_stop_drains_workers_and_loses_no_outcome() {
     } = scheduler;
     drop(channel);
     soon("the end of a soft stop", served).await.unwrap().unwrap();
-    let request = v1::GetTaskRequest { task_id: id };
+    let request = v1::GetTaskRequest {
+        task_id: id,
+        ..Default::default()
+    };
     let read = survivor.tasks().get_task(request).await.unwrap().into_inner();
     assert_eq!(read.task.unwrap().state(), TaskState::Succeeded);
     survivor.end().await;

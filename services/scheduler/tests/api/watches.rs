@@ -17,6 +17,7 @@ impl Watch {
         let request = v1::WatchTaskRequest {
             task_id: id.into(),
             cursor: cursor.into(),
+            ..Default::default()
         };
         Self(tasks.watch_task(request).await.unwrap().into_inner())
     }
@@ -153,6 +154,53 @@ async fn a_retry_and_its_events_come_in_order() {
     worker.report.tell(&task, failed(true)).await;
     assert_eq!(watch.short().await, "ended FAILED");
     assert_eq!(watch.short().await, "closed");
+    scheduler.end().await;
+}
+
+#[tokio::test]
+async fn every_update_says_to_which_run_it_belongs_and_when_the_worker_said_it() {
+    let scheduler = Scheduler::start().await;
+    let mut worker = RawWorker::connect(&scheduler.channel).await;
+    let id = submit_one(&scheduler).await;
+    let first = worker.take_one().await;
+    let mut line = log(1, "a line");
+    let said = prost_types::Timestamp::from(std::time::SystemTime::now());
+    if let News::Log(report) = &mut line
+        && let Some(line) = &mut report.line
+    {
+        line.worker_time = Some(said);
+    }
+    worker.report.tell(&first, line).await;
+    let again = News::Failed(v1::Failed {
+        retry_after: seconds(0),
+        ..Default::default()
+    });
+    worker.report.tell(&first, again).await;
+    let second = worker.take_one().await;
+    worker.report.tell(&second, progress(1, 1.0)).await;
+    worker.report.tell(&second, succeeded()).await;
+    let mut watch = Watch::open(scheduler.tasks(), &id, "").await;
+    let mut runs = Vec::new();
+    while let Some(message) = soon("an update", watch.0.message()).await.unwrap() {
+        let update = message.update.expect("an update says something");
+        if let Update::Log(line) = &update {
+            let kept = line.worker_time.expect("the worker's time");
+            assert_eq!(
+                (kept.seconds, kept.nanos / 1_000),
+                (said.seconds, said.nanos / 1_000)
+            );
+            assert!(line.time.is_some());
+        }
+        runs.push((short(&update), message.lease_token, message.attempt));
+    }
+    assert_eq!(
+        runs,
+        [
+            ("log a line".to_owned(), 1, 1),
+            ("progress at 1".to_owned(), 2, 2),
+            ("ended SUCCEEDED".to_owned(), 2, 2)
+        ]
+    );
     scheduler.end().await;
 }
 

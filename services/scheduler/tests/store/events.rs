@@ -6,7 +6,7 @@ use tasklease_scheduler::domain::{
     task::EventCursor,
 };
 
-use crate::world::{World, failed, released, succeeded};
+use crate::world::{World, failed, now_us, released, succeeded};
 
 fn progress(lease: LeaseKey, number: i64, percent: f64) -> TaskEvent {
     TaskEvent {
@@ -16,6 +16,7 @@ fn progress(lease: LeaseKey, number: i64, percent: f64) -> TaskEvent {
             percent: Some(percent),
             message: format!("at {percent}"),
             card: Some(r#"{"heading":"h"}"#.into()),
+            worker_us: None,
         },
     }
 }
@@ -27,13 +28,18 @@ fn log(lease: LeaseKey, number: i64, message: &str) -> TaskEvent {
         kind: EventKind::Log {
             level: "warn".into(),
             message: message.into(),
+            worker_us: None,
         },
     }
 }
 
 async fn read(world: &World, lease: LeaseKey, cursor: EventCursor, most: i64) -> Vec<TaskEvent> {
-    let stored = world.db.read_events(lease.task, cursor, most).await.unwrap();
-    stored.into_iter().map(|stored| stored.event).collect()
+    let page = world
+        .db
+        .read_events(lease.task, cursor, most, i64::MAX)
+        .await
+        .unwrap();
+    page.events.into_iter().map(|stored| stored.event).collect()
 }
 
 #[tokio::test]
@@ -143,5 +149,109 @@ async fn progress_of_a_run_is_not_shown_as_that_of_the_next() {
     );
     world.claim(session, 1).await;
     assert_eq!(world.read(lease.key.task).await.progress, None);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_page_of_events_ends_at_its_number_and_at_its_bytes() {
+    let world = World::new().await;
+    let (_, lease) = world.running_task().await;
+    let text = "x".repeat(100);
+    let events: Vec<TaskEvent> = (1..=5).map(|number| log(lease.key, number, &text)).collect();
+    world.db.append_events(&events).await.unwrap();
+    for (most, bytes, read, more) in [
+        (10, i64::MAX, 5, false),
+        (5, i64::MAX, 5, true),
+        (4, i64::MAX, 4, true),
+        (10, 250, 3, true),
+        (10, 1, 1, true),
+    ] {
+        let page = world
+            .db
+            .read_events(lease.key.task, EventCursor::default(), most, bytes)
+            .await
+            .unwrap();
+        assert_eq!((page.events.len(), page.more), (read, more), "{most} {bytes}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_event_says_which_attempt_it_belongs_to() {
+    let world = World::new().await;
+    let (session, first) = world.running_task().await;
+    let task = first.key.task;
+    let attempts = async || {
+        let page = world
+            .db
+            .read_events(task, EventCursor::default(), 10, i64::MAX)
+            .await;
+        let events = page.unwrap().events;
+        events
+            .iter()
+            .map(|stored| (stored.event.lease.no.0, stored.attempt))
+            .collect::<Vec<_>>()
+    };
+    world.db.append_events(&[log(first.key, 1, "m")]).await.unwrap();
+    assert_eq!(attempts().await, [(1, 1)], "while it runs");
+    world.settle(released(&first)).await;
+    let second = world.claim(session, 1).await.remove(0);
+    world.db.append_events(&[log(second.key, 1, "m")]).await.unwrap();
+    assert_eq!(
+        attempts().await,
+        [(1, 1), (2, 1)],
+        "a run handed back is not counted"
+    );
+    world.settle(failed(&second)).await;
+    world.let_be_due(task).await;
+    world.db.promote(1).await.unwrap();
+    let third = world.claim(session, 1).await.remove(0);
+    world.db.append_events(&[log(third.key, 1, "m")]).await.unwrap();
+    assert_eq!(attempts().await, [(1, 1), (2, 1), (3, 2)]);
+    world.settle(succeeded(&third)).await;
+    assert_eq!(
+        attempts().await,
+        [(1, 1), (2, 1), (3, 2)],
+        "the end changes no number"
+    );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_workers_time_is_kept_unless_it_is_absurd() {
+    let world = World::new().await;
+    let (_, lease) = world.running_task().await;
+    let now = now_us();
+    let hour = 3_600_000_000_i64;
+    let times = [
+        now - hour,
+        now,
+        now - 25 * hour,
+        now + 2 * hour,
+        i64::MAX,
+        i64::MIN,
+        0,
+    ];
+    let events: Vec<TaskEvent> = (1..)
+        .zip(times)
+        .map(|(number, time)| TaskEvent {
+            lease: lease.key,
+            number,
+            kind: EventKind::Log {
+                level: "info".into(),
+                message: String::new(),
+                worker_us: Some(time),
+            },
+        })
+        .collect();
+    world.db.append_events(&events).await.unwrap();
+    let kept: Vec<Option<i64>> = read(&world, lease.key, EventCursor::default(), 10)
+        .await
+        .into_iter()
+        .map(|event| match event.kind {
+            EventKind::Log { worker_us, .. } | EventKind::Progress { worker_us, .. } => worker_us,
+        })
+        .collect();
+    assert_eq!(kept, [Some(now - hour), Some(now), None, None, None, None, None]);
     world.end().await;
 }

@@ -6,7 +6,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::world::World;
 
-/// As in `database.rs`.
+/// As in `database.rs`, and for any parameters.
 const SETTINGS: &str = "SET enable_seqscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan";
 
 /// In this order of ids: of 120,000 tasks of one start time, 20,000 that run in grants of one, and 100,000 that wait in

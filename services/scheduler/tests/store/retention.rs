@@ -8,7 +8,7 @@ use tasklease_scheduler::{
         report::{EventKind, TaskEvent},
     },
     engine::retention::run_once,
-    store::{RetentionPage, RetentionPolicy},
+    store::{RetentionBite, RetentionPage, RetentionPolicy},
 };
 use uuid::Uuid;
 
@@ -25,6 +25,10 @@ const POLICY: RetentionPolicy = RetentionPolicy {
 /// So late that no id is too young to be looked at.
 fn much_later() -> SystemTime {
     SystemTime::now() + 365 * DAY
+}
+
+fn bite(tasks: i64, events: i64) -> RetentionBite {
+    RetentionBite { tasks, events }
 }
 
 async fn age(world: &World, days: i32) {
@@ -78,7 +82,7 @@ async fn tasks_whose_ids_are_too_young_are_not_even_looked_at() {
     age(&world, 100).await;
     let page = world
         .db
-        .retain_tasks(TaskId(Uuid::nil()), 10, &POLICY, SystemTime::now())
+        .retain_tasks(TaskId(Uuid::nil()), bite(10, 10), &POLICY, SystemTime::now())
         .await
         .unwrap();
     assert_eq!(
@@ -101,6 +105,7 @@ async fn old_events_go_before_their_task_does() {
         kind: EventKind::Log {
             level: "info".into(),
             message: "m".into(),
+            worker_us: None,
         },
     };
     world.db.append_events(&[event]).await.unwrap();
@@ -131,7 +136,7 @@ async fn a_pass_goes_page_by_page_over_everything() {
     while let Some(start) = above {
         let page = world
             .db
-            .retain_tasks(start, 2, &POLICY, much_later())
+            .retain_tasks(start, bite(2, 10), &POLICY, much_later())
             .await
             .unwrap();
         pages.push(page.removed);
@@ -140,9 +145,77 @@ async fn a_pass_goes_page_by_page_over_everything() {
     assert_eq!(pages, [2, 2, 1]);
     let none = world
         .db
-        .retain_events(TaskId(Uuid::nil()), 2, &POLICY, much_later())
+        .retain_events(TaskId(Uuid::nil()), bite(2, 10), &POLICY, much_later())
         .await
         .unwrap();
     assert_eq!((none.next, none.removed), (None, 0));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_task_with_more_events_than_a_statement_removes_goes_bite_by_bite() {
+    let world = World::new().await;
+    let (_, lease) = world.running_task().await;
+    let events: Vec<TaskEvent> = (1..=10)
+        .map(|number| TaskEvent {
+            lease: lease.key,
+            number,
+            kind: EventKind::Log {
+                level: "info".into(),
+                message: "m".into(),
+                worker_us: None,
+            },
+        })
+        .collect();
+    world.db.append_events(&events).await.unwrap();
+    world.settle(succeeded(&lease)).await;
+    age(&world, 4).await;
+    let start = TaskId(Uuid::nil());
+    let mut looks = Vec::new();
+    loop {
+        let page = world
+            .db
+            .retain_tasks(start, bite(10, 4), &POLICY, much_later())
+            .await
+            .unwrap();
+        let left = world
+            .count("SELECT count(*) FROM tasklease.task_event", &[])
+            .await;
+        looks.push((page.removed, left));
+        match page.next {
+            Some(next) => assert_eq!(next, start, "the same page again"),
+            None => break,
+        }
+    }
+    assert_eq!(looks, [(0, 6), (0, 2), (1, 0)]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_task_that_cannot_be_removed_does_not_keep_the_others() {
+    let world = World::new().await;
+    let mut tasks = Vec::new();
+    for _ in 0..5 {
+        let task = world.ready_task().await;
+        world.cancel(task).await;
+        tasks.push(task);
+    }
+    age(&world, 4).await;
+    let stuck = tasks[1].0;
+    world
+        .raw
+        .batch_execute(&format!(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
+             CREATE TRIGGER refuse BEFORE DELETE ON tasklease.task
+             FOR EACH ROW WHEN (old.id = '{stuck}') EXECUTE FUNCTION refuse()"
+        ))
+        .await
+        .unwrap();
+    assert_eq!(run_once(&world.db, &POLICY, much_later()).await.unwrap(), 4);
+    assert_eq!(
+        world.count("SELECT count(*) FROM tasklease.task", &[]).await,
+        1,
+        "only the one that cannot go is left"
+    );
     world.end().await;
 }

@@ -62,6 +62,10 @@ impl Actor {
                         self.claim.renew(now + wait_of(&drain), Target::Other(picked));
                     }
                 }
+                Some(claim_task_response::Message::Ended(ended)) => {
+                    self.stopping.session_ended();
+                    self.lose_session(&format!("the scheduler ended it: {}", ended.reason), now);
+                }
                 Some(
                     claim_task_response::Message::Session(_) | claim_task_response::Message::KeepAlive(_),
                 )

@@ -306,6 +306,7 @@ mod tests {
             level: "info".into(),
             message: text.into(),
             time: None,
+            worker_time: None,
         };
         News::Log(LogReport {
             event_number: number,

@@ -459,6 +459,7 @@ async fn an_unknown_id_is_not_found_and_no_id_is_a_mistake() {
     ] {
         let get = GetTaskRequest {
             task_id: id.to_owned(),
+            ..Default::default()
         };
         let cancel = CancelTaskRequest {
             task_id: id.to_owned(),
@@ -492,6 +493,7 @@ async fn a_call_that_takes_longer_than_its_deadline_says_so() {
     let mut watch = Request::new(WatchTaskRequest {
         task_id: id,
         cursor: String::new(),
+        ..Default::default()
     });
     watch.set_timeout(Duration::from_millis(300));
     let mut client = timeless_client(&scheduler).await;

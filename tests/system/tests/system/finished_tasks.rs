@@ -83,7 +83,10 @@ async fn a_task_can_be_deleted_only_when_it_has_ended() {
     tasks.delete_task(delete(&id)).await.unwrap();
 
     let gone = tasks
-        .get_task(GetTaskRequest { task_id: id.clone() })
+        .get_task(GetTaskRequest {
+            task_id: id.clone(),
+            ..Default::default()
+        })
         .await
         .unwrap_err();
     assert_eq!(gone.code(), Code::NotFound);

@@ -30,7 +30,7 @@ async fn work_and_watches_go_on_while_their_streams_are_renewed() {
     for _ in 0..2 {
         let request = WatchTaskRequest {
             task_id: id.clone(),
-            cursor: String::new(),
+            ..Default::default()
         };
         let mut updates = scheduler.tasks().watch_task(request).await.unwrap().into_inner();
         let mut last = None;

@@ -16,6 +16,7 @@ async fn watch(scheduler: &Scheduler, task_id: &str, cursor: &str) -> Streaming<
     let request = WatchTaskRequest {
         task_id: task_id.to_owned(),
         cursor: cursor.to_owned(),
+        ..Default::default()
     };
     scheduler.tasks().watch_task(request).await.unwrap().into_inner()
 }
@@ -103,7 +104,7 @@ async fn a_watch_of_a_finished_task_gives_its_history_and_ends_at_once() {
     let line = LogLine {
         level: "info".to_owned(),
         message: "half of it".to_owned(),
-        time: None,
+        ..LogLine::default()
     };
     let line = News::Log(LogReport {
         event_number: 2,

@@ -25,7 +25,8 @@ SELECT p.id, q.namespace, q.name AS queue, l.task_type, p.lane, p.state, coalesc
        CASE WHEN $2 THEN e.card::text
             WHEN e.card ->> 'heading' <> '' THEN json_build_object('heading', e.card ->> 'heading')::text
        END AS progress_card,
-       (extract(epoch FROM e.at) * 1000000)::bigint AS progress_us
+       (extract(epoch FROM e.at) * 1000000)::bigint AS progress_us,
+       (extract(epoch FROM e.worker_at) * 1000000)::bigint AS progress_worker_us
 FROM place p
 JOIN tasklease.task t ON t.id = p.id
 JOIN tasklease.lane l ON l.id = p.lane
@@ -33,7 +34,7 @@ JOIN tasklease.queue q ON q.id = l.queue_id
 LEFT JOIN granted g ON g.task_id = p.id AND g.lease_no = p.lease_no AND p.state = 4
 LEFT JOIN tasklease.session n ON n.id = g.session_id
 LEFT JOIN LATERAL (
-    SELECT percent, message, card, at FROM tasklease.task_event
+    SELECT percent, message, card, at, worker_at FROM tasklease.task_event
     WHERE task_id = p.id AND kind = 1 AND lease_no = p.lease_no
     ORDER BY event_no DESC LIMIT 1
 ) e ON true

@@ -1,16 +1,31 @@
 -- retain_tasks: looks at the next tasks in id order and removes those that ended long enough ago.
 -- $1 above this id, $2 up to this id, $3 look at so many at most,
--- $4 keep succeeded and cancelled ones (µs), $5 keep failed ones (µs)
+-- $4 keep succeeded and cancelled ones (µs), $5 keep failed ones (µs), $6 remove at most so many events
+-- Tasks go once their events fit into one statement; until then only events go, and the same page comes again.
+-- Ids travel as arrays, so that each table is searched by its key, whatever is known of its size.
 WITH page AS MATERIALIZED (
     SELECT id FROM tasklease.task WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3
 ),
-old AS MATERIALIZED (
-    SELECT r.task_id AS id FROM page JOIN tasklease.run r ON r.task_id = page.id
-    WHERE r.final AND r.finished_at < now() - interval '1 microsecond'
-          * CASE WHEN r.outcome IN (1, 3) THEN $4::bigint ELSE $5::bigint END
+ended AS MATERIALIZED (
+    SELECT task_id FROM tasklease.run
+    WHERE task_id = ANY (ARRAY(SELECT id FROM page)) AND final
+      AND finished_at < now() - interval '1 microsecond'
+          * CASE WHEN outcome IN (1, 3) THEN $4::bigint ELSE $5::bigint END
 ),
-events AS (DELETE FROM tasklease.task_event e USING old WHERE e.task_id = old.id),
-runs AS (DELETE FROM tasklease.run r USING old WHERE r.task_id = old.id),
-tasks AS (DELETE FROM tasklease.task t USING old WHERE t.id = old.id)
+-- Another replica that is at the same page has the others.
+old AS MATERIALIZED (
+    SELECT id FROM tasklease.task WHERE id = ANY (ARRAY(SELECT task_id FROM ended)) ORDER BY id FOR UPDATE SKIP LOCKED
+),
+old_events AS MATERIALIZED (
+    SELECT ctid AS place FROM tasklease.task_event WHERE task_id = ANY (ARRAY(SELECT id FROM old)) LIMIT $6
+),
+whole AS MATERIALIZED (SELECT count(*) < $6 AS fits FROM old_events),
+events AS (DELETE FROM tasklease.task_event WHERE ctid = ANY (ARRAY(SELECT place FROM old_events))),
+runs AS (
+    DELETE FROM tasklease.run WHERE task_id = ANY (ARRAY(SELECT id FROM old WHERE (SELECT fits FROM whole)))
+),
+tasks AS (
+    DELETE FROM tasklease.task WHERE id = ANY (ARRAY(SELECT id FROM old WHERE (SELECT fits FROM whole))) RETURNING 1
+)
 SELECT (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last, (SELECT count(*) FROM page) AS looked_at,
-       (SELECT count(*) FROM old) AS removed
+       (SELECT count(*) FROM tasks) AS removed, (SELECT fits FROM whole) AS done
