@@ -9,7 +9,7 @@ use tasklease_proto::v1::{GetTaskResponse, Outcome, Run, Task, TaskError, TaskSt
 use crate::json::{Layout, to_json};
 use crate::screen::Colour;
 use crate::table::{TableText, number, state_name, text};
-use crate::terminal_text::{safe_block, safe_text};
+use crate::terminal_text::{safe_block, safe_lines, safe_text};
 use crate::time_span::format_time_span;
 
 /// One line on a task that was just stored: its id first, for scripts that cut words.
@@ -58,7 +58,11 @@ pub(crate) fn describe_end(task: &Task) -> String {
         block(&mut lines, "result", task.result.as_ref(), &task.result_json);
     }
     if let Some(error) = &task.error {
-        lines.push(describe_error(error));
+        lines.push(format!(
+            "error: {}: {}",
+            safe_text(&error.r#type),
+            hanging(&error.message, 2)
+        ));
         if !error.detail.is_empty() {
             lines.push(indent(&safe_block(&error.detail)));
         }
@@ -160,7 +164,7 @@ fn facts(task: &Task) -> Vec<String> {
     }
     facts
         .into_iter()
-        .map(|(name, value)| format!("{:<12} {}", format!("{name}:"), safe_text(&value)))
+        .map(|(name, value)| format!("{:<12} {}", format!("{name}:"), hanging(&value, 13)))
         .collect()
 }
 
@@ -176,6 +180,12 @@ fn block(lines: &mut Vec<String>, name: &str, object: Option<&Struct>, exact: &[
         lines.push(format!("{name}:"));
         lines.push(indent(&safe_block(&json)));
     }
+}
+
+/// Text of several lines, of which all but the first are indented.
+fn hanging(text: &str, margin: usize) -> String {
+    let lines: Vec<String> = safe_lines(text).collect();
+    lines.join(&format!("\n{}", " ".repeat(margin)))
 }
 
 fn indent(text: &str) -> String {
@@ -264,6 +274,33 @@ mod tests {
         assert_eq!(percent_done(&task), Some(100.0));
         task.state = TaskState::Failed.into();
         assert_eq!(percent_done(&task), None);
+    }
+
+    #[test]
+    fn an_error_of_several_lines_is_shown_as_lines() {
+        let task = Task {
+            id: "01".to_owned(),
+            state: TaskState::Failed.into(),
+            error: Some(TaskError {
+                r#type: "ERROR".to_owned(),
+                message: "cannot open\r\ncaused by: no disk".to_owned(),
+                ..TaskError::default()
+            }),
+            ..Task::default()
+        };
+        assert_eq!(
+            describe_end(&task),
+            "01 FAILED\nerror: ERROR: cannot open\n  caused by: no disk"
+        );
+        let response = GetTaskResponse {
+            task: Some(task),
+            runs: Vec::new(),
+        };
+        let shown = describe_with_runs(&response, Colour::Off);
+        assert!(
+            shown.contains("error:       ERROR: cannot open\n             caused by: no disk"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -1,11 +1,17 @@
 //! Makes text of unknown origin safe to show on a terminal.
 
-/// Replaces every character that could steer a terminal or reorder the line.
+/// Replaces every character that could steer a terminal or reorder the line; what breaks a line
+/// becomes a blank.
 ///
 /// Titles, messages and names come from whoever submitted the task or runs the worker.
 pub(crate) fn safe_text(text: &str) -> String {
-    text.chars()
-        .map(|c| if steers(c) { '\u{fffd}' } else { c })
+    text.replace("\r\n", " ")
+        .chars()
+        .map(|c| match c {
+            '\n' | '\t' => ' ',
+            c if steers(c) => '\u{fffd}',
+            c => c,
+        })
         .collect()
 }
 
@@ -50,7 +56,7 @@ mod tests {
     fn nothing_that_steers_a_terminal_gets_through() {
         assert_eq!(
             safe_text("red \u{1b}[31m\u{9b}2J\r\nnext\u{202e}"),
-            "red �[31m�2J��next�"
+            "red �[31m�2J next�"
         );
         assert_eq!(safe_text("größer 日本 🙂"), "größer 日本 🙂");
         assert_eq!(safe_block("a\n\tb\u{7}"), "a\n\tb�");

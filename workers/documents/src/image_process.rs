@@ -8,8 +8,8 @@
 //! twelve bits and a few orders of scans that no encoder in use writes are refused as
 //! `UNSUPPORTED_FORMAT`.
 //!
-//! Memory is bounded before it is taken: the file, up to 16 bytes a pixel, and 64 MiB besides.
-//! Metadata counts too, so a profile above 4 MiB is refused before it is inflated.
+//! Memory is bounded before it is taken: the file, once more if it has metadata, up to 16 bytes a
+//! pixel, and 64 MiB besides. A profile above 4 MiB is refused before it is copied or inflated.
 
 mod alpha;
 mod decode;

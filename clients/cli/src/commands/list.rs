@@ -171,7 +171,7 @@ mod tests {
             shown.lines().collect::<Vec<_>>(),
             [
                 " ID  TYPE   QUEUE    STATE    ATTEMPT  PROGRESS  AGE    TITLE",
-                " 01  greet  default  RUNNING  1/5      50%       1m30s  two�lines",
+                " 01  greet  default  RUNNING  1/5      50%       1m30s  two lines",
             ]
         );
     }
