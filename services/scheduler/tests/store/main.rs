@@ -26,6 +26,7 @@ mod reads_at_size;
 mod retention;
 mod sessions;
 mod settles;
+mod strays;
 mod submits;
 mod task_now;
 mod waiting_places;

@@ -307,3 +307,93 @@ async fn a_claim_of_many_sessions_gives_each_its_own_grant() {
     assert_eq!(world.leases(two).await.len(), 1);
     world.end().await;
 }
+
+/// What a replica does that starts, or finds the database again, after nobody was at work for long.
+async fn tick_after_an_outage(world: &World) -> i64 {
+    world
+        .execute(
+            "UPDATE tasklease.scheduler SET seen_at = now() - interval '20 min'",
+            &[],
+        )
+        .await;
+    let me = tasklease_scheduler::domain::ids::ReplicaId(Uuid::new_v4());
+    let tick = world.db.tick(me, "me", LEASE, &[]).await.unwrap();
+    assert!(!tick.expired, "nobody is given up in the same moment");
+    tick.spared
+}
+
+#[tokio::test]
+async fn an_outage_of_all_schedulers_costs_no_session_its_life_and_no_task_an_attempt() {
+    let world = World::new().await;
+    let (session, lease) = world.running_task().await;
+    let past = "UPDATE tasklease.session SET heartbeat_at = now() - interval '1 h', expires_at = now() - interval '1 s'";
+    for _ in 0..4 {
+        world.execute(past, &[]).await;
+        assert_eq!(tick_after_an_outage(&world).await, 1);
+        let ended = world.db.expire_sessions(10, decide).await.unwrap();
+        assert!(ended.sessions.is_empty());
+        assert_eq!(world.heartbeat(&[session]).await, [session]);
+    }
+    // A worker that is never heard again after an outage may have given up because of it.
+    world.execute(past, &[]).await;
+    tick_after_an_outage(&world).await;
+    world.let_expire(session).await;
+    world.db.expire_sessions(10, decide).await.unwrap();
+    let read = world.read(lease.key.task).await;
+    assert_eq!((read.state, read.attempt), (TaskState::Pending, 0));
+    assert_eq!(world.outcomes(lease.key.task).await, [Outcome::Released]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_session_that_was_heard_just_now_is_not_spared() {
+    let world = World::new().await;
+    let (session, lease) = world.running_task().await;
+    assert_eq!(tick_after_an_outage(&world).await, 0);
+    world.let_expire(session).await;
+    world.db.expire_sessions(10, decide).await.unwrap();
+    assert_eq!(world.outcomes(lease.key.task).await, [Outcome::Lost]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_waited_for_the_database_extends_a_lease_from_when_it_came() {
+    let world = World::new().await;
+    let session = world.session("w").await;
+    world.let_expire(session).await;
+    let late = [(session, LEASE * 2)];
+    world.db.heartbeat(&late, LEASE).await.unwrap();
+    let ended = world.db.expire_sessions(10, decide).await.unwrap();
+    assert_eq!(ended.sessions, [session]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn of_tasks_that_go_down_together_again_and_again_only_the_common_one_is_quarantined() {
+    let world = World::new().await;
+    let killer = world.ready_task().await;
+    let mut innocents = Vec::new();
+    for _ in 0..3 {
+        innocents.push(world.ready_task().await);
+        let session = world.session("victim").await;
+        world
+            .execute(
+                "UPDATE tasklease.scheduled SET due_at = now() - interval '1 s'",
+                &[],
+            )
+            .await;
+        world.db.promote(10).await.unwrap();
+        let leases = world.claim(session, 10).await;
+        for lease in &leases {
+            if lease.key.task != killer && lease.key.task != *innocents.last().unwrap() {
+                world.settle(succeeded(lease)).await;
+            }
+        }
+        world.let_expire(session).await;
+        world.db.expire_sessions(10, decide).await.unwrap();
+    }
+    assert_eq!(world.read(killer).await.error.unwrap().kind, "POISONED");
+    let last = world.read(innocents[2]).await;
+    assert_eq!((last.state, last.attempt), (TaskState::Pending, 0));
+    world.end().await;
+}

@@ -221,3 +221,19 @@ async fn a_value_that_cannot_be_stored_fails_the_whole_settlement() {
     assert_eq!(world.state(one.key.task).await, TaskState::Running);
     world.end().await;
 }
+
+#[tokio::test]
+async fn a_retry_waits_behind_what_became_ready_before_it_and_a_task_handed_back_does_not() {
+    let world = World::new().await;
+    let (session, failing) = world.running_task().await;
+    let handed_back = world.ready_task().await;
+    let given = world.claim(session, 1).await.remove(0);
+    let good = world.ready_task().await;
+    world.settle(failed(&failing)).await;
+    world.let_be_due(failing.key.task).await;
+    world.db.promote(10).await.unwrap();
+    world.settle(released(&given)).await;
+    let order = tasks_of(&world.claim(session, 5).await);
+    assert_eq!(order, [handed_back, good, failing.key.task]);
+    world.end().await;
+}

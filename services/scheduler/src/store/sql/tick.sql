@@ -1,18 +1,19 @@
 -- tick: one look at everything that may need a background job; now and then it says that this scheduler is alive.
 -- $1 this scheduler, $2 its name, $3 lanes that somebody here serves, and where to begin in each:
 -- $4 rank, $5 order key, $6 first task; $7 lease duration of sessions (µs)
-WITH away AS MATERIALIZED (
-    -- Nobody could hear a heartbeat. The last word of a scheduler is at most a ninth of a lease old while it is at work.
-    SELECT true AS away
-    WHERE NOT EXISTS (SELECT FROM tasklease.scheduler
-                      WHERE seen_at > now() - $7::bigint / 3 * interval '1 microsecond')
+WITH gap AS MATERIALIZED (
+    SELECT now() - greatest($7::bigint / 3, 3000000) * interval '1 microsecond' AS since
+),
+away AS MATERIALIZED (
+    -- Nobody could hear a heartbeat: a scheduler at work is seen every ninth of a lease, or with every tick, a second.
+    SELECT since FROM gap WHERE NOT EXISTS (SELECT FROM tasklease.scheduler WHERE seen_at > since)
 ),
 spared AS (
     UPDATE tasklease.session s
     SET expires_at = now() + $7::bigint * interval '1 microsecond', was_spared = true
-    WHERE EXISTS (SELECT FROM away)
-      AND s.id IN (SELECT id FROM tasklease.session
-                   WHERE expires_at < now() + $7::bigint * interval '1 microsecond' ORDER BY id FOR UPDATE)
+    -- Who was heard since then needs no help.
+    WHERE s.id IN (SELECT id FROM tasklease.session, away
+                   WHERE heartbeat_at <= away.since ORDER BY id FOR UPDATE OF session)
     RETURNING 1
 ),
 alive AS (
