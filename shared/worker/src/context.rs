@@ -123,7 +123,7 @@ impl Context {
     /// Reports progress in all its detail; never waits. See [`update_progress`](Self::update_progress).
     pub fn report(&self, progress: Progress) {
         self.run.report(NewsItem::Progress(v1::Progress {
-            update_time: Some(now()),
+            worker_time: Some(now()),
             ..progress.into_wire()
         }));
     }
@@ -135,7 +135,7 @@ impl Context {
             level: level.as_wire().to_owned(),
             message,
             time: None,
-            worker_time: Some(timestamp_from_micros(micros_from_system(SystemTime::now()))),
+            worker_time: Some(now()),
         }));
     }
 

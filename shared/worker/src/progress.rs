@@ -1,11 +1,6 @@
 //! How far a run has come, as its code says it.
 
-use std::time::SystemTime;
-
-use tasklease_proto::{
-    convert::{micros_from_system, timestamp_from_micros},
-    json, v1,
-};
+use tasklease_proto::{json, v1};
 
 use crate::clean_text::{self, MAX_BODY, MAX_HEADING, MAX_IMAGE, MAX_MESSAGE};
 
@@ -99,7 +94,7 @@ impl Progress {
                 Some(detail)
             }),
             update_time: None,
-            worker_time: Some(timestamp_from_micros(micros_from_system(SystemTime::now()))),
+            worker_time: None,
         }
     }
 }
