@@ -104,7 +104,8 @@ async fn serve(
             // None: a newer stream took this one's place.
             pushed = tasks.recv() => {
                 let Some(pushed) = pushed else { return Ok(()) };
-                if send_leases(&engine, sender, pushed).await.is_err() {
+                let goes_on = push(&engine, sender, pushed).await;
+                if !matches!(goes_on, Ok(GoesOn::Yes)) {
                     return Ok(());
                 }
                 quiet_until = Instant::now() + KEEP_ALIVE;
@@ -133,7 +134,7 @@ async fn drain(
     after: Duration,
 ) -> Result<(), Status> {
     while let Ok(pushed) = tasks.try_recv() {
-        if send_leases(engine, sender, pushed).await.is_err() {
+        if !matches!(push(engine, sender, pushed).await, Ok(GoesOn::Yes)) {
             return Ok(());
         }
     }
@@ -258,8 +259,29 @@ async fn send(sender: &Sender, message: ToWorker) -> Result<(), WorkerGone> {
         .map_err(|_| WorkerGone)
 }
 
+/// Whether a stream goes on.
+enum GoesOn {
+    Yes,
+    /// Its session is over.
+    No,
+}
+
+async fn push(engine: &Engine, sender: &Sender, pushed: ClaimPush) -> Result<GoesOn, WorkerGone> {
+    match pushed {
+        ClaimPush::Tasks(tasks) => {
+            send_leases(engine, sender, tasks).await?;
+            Ok(GoesOn::Yes)
+        }
+        ClaimPush::Ended(reason) => {
+            let reason = reason.into();
+            send(sender, ToWorker::Ended(v1::SessionEnded { reason })).await?;
+            Ok(GoesOn::No)
+        }
+    }
+}
+
 /// Sends leases in messages that fit.
-async fn send_leases(engine: &Engine, sender: &Sender, pushed: ClaimPush) -> Result<(), WorkerGone> {
+async fn send_leases(engine: &Engine, sender: &Sender, pushed: Vec<ClaimedTask>) -> Result<(), WorkerGone> {
     let mut tasks = Vec::with_capacity(pushed.len());
     let mut bytes = 0;
     let mut names = LaneNames::new(engine);

@@ -32,6 +32,7 @@ impl From<Error> for Status {
             Error::TaskNotFound(_) => (Code::NotFound, "TASK_NOT_FOUND"),
             Error::WrongState { .. } => (Code::FailedPrecondition, "WRONG_STATE"),
             Error::TasksExist(_) => (Code::AlreadyExists, "TASK_EXISTS"),
+            Error::TaskDeleted(_) => (Code::AlreadyExists, "TASK_DELETED"),
             Error::SessionOver => (Code::FailedPrecondition, "SESSION_OVER"),
             Error::Protocol(_) => (Code::InvalidArgument, "PROTOCOL"),
             Error::Overloaded(_) => (Code::ResourceExhausted, "OVERLOADED"),
@@ -55,7 +56,7 @@ impl From<Error> for Status {
                         .collect::<Vec<_>>(),
                 );
             }
-            Error::TaskNotFound(task) => {
+            Error::TaskNotFound(task) | Error::TaskDeleted(task) => {
                 metadata.insert("task_id".to_owned(), task.to_string());
             }
             Error::TasksExist(tasks) => {

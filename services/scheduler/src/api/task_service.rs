@@ -150,7 +150,10 @@ impl Api {
         let (id, just_stored) = (task.id, JustStored::new(&task));
         match self.engine.submit(vec![task]).await? {
             Stored::Now(us) => Ok(just_stored.at(us)),
-            Stored::Before => Ok(self.read(id, Detail::Summary).await?.into()),
+            Stored::Before => match self.engine.db().read_task(id, Detail::Summary).await? {
+                Some(task) => Ok(task.into()),
+                None => Err(Error::TaskDeleted(id)),
+            },
         }
     }
 

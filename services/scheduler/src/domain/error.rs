@@ -50,6 +50,9 @@ pub enum Error {
     /// Task ids that a client chose are taken by other tasks.
     #[error("task ids are already used by different tasks: {}", ids(.0))]
     TasksExist(Vec<TaskId>),
+    /// The client's own task id belonged to a task that was deleted.
+    #[error("task id {0} belonged to a task that was deleted; choose another")]
+    TaskDeleted(TaskId),
     /// The session that a stream speaks for is over.
     #[error("the session is over or unknown; send a new hello")]
     SessionOver,

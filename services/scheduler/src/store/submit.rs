@@ -21,6 +21,9 @@ use crate::domain::{
 /// again; with fifty, both cost little.
 pub const BUNDLE: usize = 50;
 
+/// Where the ids of deleted tasks are.
+const DELETED: LaneId = LaneId(0);
+
 /// New tasks that are stored by one statement.
 #[derive(Default)]
 pub struct SubmitBatch<'a> {
@@ -274,7 +277,8 @@ impl Database {
         Ok(row.get(0))
     }
 
-    /// Those of these tasks that are stored, each with what `is_same` says of its lane and its payload.
+    /// Those of these tasks that are stored, each with what `is_same` says of its lane and its payload. A task that was
+    /// deleted since counts as the same: its submit came before.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -292,10 +296,11 @@ impl Database {
         let mut existing = Vec::new();
         while let Some(row) = rows.try_next().await? {
             let id = TaskId(row.try_get("id")?);
+            let lane = LaneId(row.try_get("lane")?);
             let payload: JsonText<String> = row.try_get("payload")?;
             existing.push(Existing {
                 id,
-                same: is_same(id, LaneId(row.try_get("lane")?), &payload.0),
+                same: lane == DELETED || is_same(id, lane, &payload.0),
             });
         }
         Ok(existing)

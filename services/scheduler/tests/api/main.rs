@@ -9,6 +9,7 @@
 mod test_database;
 
 mod calls;
+mod database_faults;
 mod health;
 mod large_reads;
 mod lists;

@@ -368,6 +368,8 @@ async fn a_goodbye_hands_leases_back_and_ends_the_session() {
         .acknowledged(ToReport::Goodbye(v1::Goodbye {}))
         .await;
     assert!(leaver.report.next().await.unwrap().is_none());
+    let ended = leaver.claim.next().await.unwrap();
+    assert!(matches!(ended, Some(FromClaim::Ended(_))), "{ended:?}");
     assert!(leaver.claim.next().await.unwrap().is_none());
     let task = heir.claim.leases(1).await.remove(0);
     assert_eq!(
@@ -389,6 +391,8 @@ async fn a_worker_that_falls_silent_loses_its_session_and_its_tasks() {
     let ended = silent.report.next().await.unwrap();
     assert!(matches!(ended, Some(FromReport::Ended(_))), "{ended:?}");
     assert!(silent.report.next().await.unwrap().is_none());
+    let ended = silent.claim.next().await.unwrap();
+    assert!(matches!(ended, Some(FromClaim::Ended(_))), "{ended:?}");
     assert!(silent.claim.next().await.unwrap().is_none());
     let mut next = RawWorker::connect(&scheduler.channel).await;
     let again = next.take_one().await;

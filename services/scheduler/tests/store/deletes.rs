@@ -1,12 +1,16 @@
 //! Removing a finished task with all it left behind.
 
-use tasklease_scheduler::domain::{
-    ids::{SessionId, TaskId},
-    report::{EventKind, TaskEvent},
+use tasklease_scheduler::{
+    domain::{
+        ids::{SessionId, TaskId},
+        new_task::NewTask,
+        report::{EventKind, TaskEvent},
+    },
+    store::{Detail, StoreError},
 };
 use uuid::Uuid;
 
-use crate::world::{World, failed, succeeded};
+use crate::world::{World, decide, failed, new_task, succeeded};
 
 #[tokio::test]
 async fn a_task_that_has_not_ended_cannot_be_deleted() {
@@ -56,13 +60,38 @@ async fn a_finished_task_goes_with_its_runs_and_events_and_no_other() {
     world.settle(succeeded(&again)).await;
     world.settle(succeeded(&kept)).await;
     assert!(world.db.delete_task(lease.key.task).await.unwrap());
-    for table in ["task", "run", "task_event"] {
-        let left = world
-            .count(&format!("SELECT count(*) FROM tasklease.{table}"), &[])
-            .await;
-        assert_eq!(left, 1, "{table}");
-    }
+    assert_eq!(
+        world.db.read_task(lease.key.task, Detail::Full).await.unwrap(),
+        None
+    );
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM tasklease.task_event", &[])
+            .await,
+        1
+    );
+    let left = "SELECT count(*) FROM tasklease.run WHERE error_message IS NOT NULL OR result IS NOT NULL";
+    assert_eq!(world.count(left, &[]).await, 1, "of the task that is kept");
     assert!(!world.db.delete_task(lease.key.task).await.unwrap());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_id_of_a_deleted_task_is_not_used_again_while_a_grant_names_it() {
+    let world = World::new().await;
+    let (session, lease) = world.running_task().await;
+    world.settle(succeeded(&lease)).await;
+    assert!(world.db.delete_task(lease.key.task).await.unwrap());
+    let again = NewTask {
+        id: lease.key.task,
+        ..new_task()
+    };
+    let stored = world.db.submit(&world.batch(&[again])).await;
+    assert!(matches!(stored, Err(StoreError::Exists)), "{stored:?}");
+    assert_eq!(world.settle(succeeded(&lease)).await, [], "the fence stays");
+    world.let_expire(session).await;
+    let ended = world.db.expire_sessions(10, decide).await.unwrap();
+    assert!(ended.verdicts.is_empty(), "it ended before");
     world.end().await;
 }
 

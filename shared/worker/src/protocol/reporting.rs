@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tasklease_proto::{
     convert::duration_from_wire,
     v1::{
-        Acknowledgement, CancelNotice, Heartbeat, ReportBatch, ReportOpen, ReportProgressRequest,
+        Acknowledgement, CancelNotice, Heartbeat, HeldLeases, ReportBatch, ReportOpen, ReportProgressRequest,
         ReportProgressResponse, report::News, report_progress_request, report_progress_response,
     },
 };
@@ -56,7 +56,9 @@ impl Actor {
                 };
                 let open = report_progress_request::Message::Open(ReportOpen {
                     session_id,
-                    held: None,
+                    held: Some(HeldLeases {
+                        leases: self.leases.held(),
+                    }),
                 });
                 let sequence = self.next_sequence();
                 if let Some(stream) = self.report.connected(picked) {

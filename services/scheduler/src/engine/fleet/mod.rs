@@ -31,7 +31,13 @@ use crate::{
 };
 
 /// What is pushed onto a worker's ClaimTask stream.
-pub type ClaimPush = Vec<ClaimedTask>;
+#[derive(Debug)]
+pub enum ClaimPush {
+    /// Tasks that were leased to the session.
+    Tasks(Vec<ClaimedTask>),
+    /// The session is over.
+    Ended(&'static str),
+}
 
 /// What is pushed onto a worker's ReportProgress stream.
 #[derive(Debug)]
@@ -156,6 +162,9 @@ impl Fleet {
         let mut state = self.state();
         if let Some(session) = state.forget(id) {
             session.push(ReportPush::Ended(reason));
+            if let Some(claim) = session.claim {
+                let _ = claim.sender.send(ClaimPush::Ended(reason));
+            }
         }
     }
 

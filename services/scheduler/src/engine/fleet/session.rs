@@ -181,7 +181,9 @@ impl Session {
         }
         let leases: Vec<Lease> = tasks.iter().map(|task| task.lease.clone()).collect();
         let Some(claim) = &self.claim else { return tasks };
-        if let Err(mpsc::error::SendError(tasks)) = claim.sender.send(tasks) {
+        if let Err(mpsc::error::SendError(ClaimPush::Tasks(tasks))) =
+            claim.sender.send(ClaimPush::Tasks(tasks))
+        {
             return tasks;
         }
         // Without the other stream nobody here would ever hear how they end; the replica that has it learns of them.

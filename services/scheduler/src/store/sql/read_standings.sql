@@ -9,3 +9,5 @@ LEFT JOIN LATERAL (
     ORDER BY lease_no DESC, event_no DESC LIMIT 1
 ) e ON true
 WHERE p.id = ANY ($1::uuid[])
+  -- Lane 0: the id of a deleted task.
+  AND p.lane <> 0
