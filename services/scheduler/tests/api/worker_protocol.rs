@@ -1,8 +1,8 @@
 //! What a worker may do, message by message.
 
 use tasklease_proto::v1::{
-    self, TaskState, report::News, report_progress_request::Message as ToReport,
-    report_progress_response::Message as FromReport,
+    self, TaskState, claim_task_response::Message as FromClaim, report::News,
+    report_progress_request::Message as ToReport, report_progress_response::Message as FromReport,
 };
 
 use crate::{
