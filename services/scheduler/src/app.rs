@@ -54,8 +54,9 @@ pub enum AppError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Streams that one connection may have open. A worker needs two, a gateway one per watcher.
-const STREAMS_PER_CONNECTION: u32 = 1_000;
+/// Streams that one connection may have open. A worker needs two, a gateway one per watcher: more than the watchers that
+/// one replica takes, so that there is room for calls beside them.
+const STREAMS_PER_CONNECTION: u32 = 12_000;
 /// HTTP/2 flow-control windows; the default of 64 KiB would stop a batch of tasks several times on its way.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
@@ -63,7 +64,7 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 const FRAME: u32 = 1 << 20;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-const HEADER_BYTES: u32 = 16 * 1024;
+const HEADER_BYTES: u32 = 64 * 1024;
 /// How long calls may take to end when the scheduler stops and its streams have ended.
 const LAST_CALLS: Duration = Duration::from_secs(3);
 /// How long to go on trying to reach the database at start.

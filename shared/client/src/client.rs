@@ -110,14 +110,20 @@ impl Client {
     /// # Errors
     /// The task breaks a rule, or no scheduler answered within the deadline.
     pub async fn submit(&self, task: TaskSpec) -> Result<Task, ClientError> {
-        let message = SubmitTaskRequest {
-            task: Some(with_id(task)),
-        };
-        let answer = self
-            .call(Repeat::Safe, async |a: Attempt| {
+        let send = async |task: TaskSpec, repeat| {
+            let message = SubmitTaskRequest { task: Some(task) };
+            self.call(repeat, async |a: Attempt| {
                 a.tasks().submit_task(a.request(&message)).await
             })
-            .await?;
+            .await
+        };
+        let answer = match send(with_id(task.clone()), Repeat::Safe).await {
+            // The clock of this machine is far off: the scheduler chooses.
+            Err(error) if task.task_id.is_empty() && refuses_an_id(&error) => {
+                send(task, Repeat::BeforeSending).await?
+            }
+            answer => answer?,
+        };
         answer.task.ok_or(ClientError::Incomplete {
             method: "SubmitTask",
             missing: "a task",
@@ -129,14 +135,20 @@ impl Client {
     /// # Errors
     /// A task breaks a rule, or no scheduler answered within the deadline.
     pub async fn submit_batch(&self, tasks: Vec<TaskSpec>) -> Result<Vec<String>, ClientError> {
-        let message = SubmitTasksRequest {
-            tasks: tasks.into_iter().map(with_id).collect(),
-        };
-        let answer = self
-            .call(Repeat::Safe, async |a: Attempt| {
+        let send = async |tasks: Vec<TaskSpec>, repeat| {
+            let message = SubmitTasksRequest { tasks };
+            self.call(repeat, async |a: Attempt| {
                 a.tasks().submit_tasks(a.request(&message)).await
             })
-            .await?;
+            .await
+        };
+        let chosen = tasks.iter().cloned().map(with_id).collect();
+        let answer = match send(chosen, Repeat::Safe).await {
+            Err(error) if tasks.iter().all(|task| task.task_id.is_empty()) && refuses_an_id(&error) => {
+                send(tasks, Repeat::BeforeSending).await?
+            }
+            answer => answer?,
+        };
         Ok(answer.task_ids)
     }
 
@@ -433,6 +445,18 @@ impl Client {
 /// tonic ends a call whose own timeout passed with CANCELLED and the timeout as its source.
 fn is_local_timeout(status: &Status) -> bool {
     status.code() == Code::Cancelled && std::error::Error::source(status).is_some()
+}
+
+/// True if a scheduler finds the time inside an id too far from its own.
+fn refuses_an_id(error: &ClientError) -> bool {
+    let violations = error
+        .status()
+        .and_then(|status| status.get_details_bad_request())
+        .map(|request| request.field_violations)
+        .unwrap_or_default();
+    violations
+        .iter()
+        .any(|violation| violation.field.ends_with("task_id"))
 }
 
 fn with_id(mut task: TaskSpec) -> TaskSpec {

@@ -297,3 +297,17 @@ async fn watchers_are_asked_to_come_again_when_the_scheduler_stops() {
     assert_eq!(watch.short().await, "closed");
     scheduler.end().await;
 }
+
+#[tokio::test]
+async fn a_connection_with_a_thousand_watches_has_room_for_calls() {
+    let scheduler = Scheduler::start().await;
+    let id = submit_one(&scheduler).await;
+    let mut watches = Vec::new();
+    for _ in 0..1_001 {
+        let mut watch = Watch::open(scheduler.tasks(), &id, "").await;
+        assert_eq!(watch.short().await, "snapshot PENDING");
+        watches.push(watch);
+    }
+    soon("a call beside them", submit_one(&scheduler)).await;
+    scheduler.end().await;
+}
