@@ -118,7 +118,7 @@ impl Session {
             tokio::select! {
                 _ = due.tick() => {
                     sequence += 1;
-                    self.to_report.send(report(sequence, ToReport::Heartbeat(Heartbeat {}))).await?;
+                    self.to_report.send(report(sequence, ToReport::Heartbeat(Heartbeat::default()))).await?;
                 }
                 message = self.from_claim.message() => if message?.is_none() {
                     return Ok(());

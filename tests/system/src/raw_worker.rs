@@ -207,7 +207,7 @@ impl RawWorker {
     /// # Errors
     /// The session is over.
     pub async fn heartbeat(&mut self) -> Result<Answer, SessionOver> {
-        self.talk(ToReport::Heartbeat(Heartbeat {})).await
+        self.talk(ToReport::Heartbeat(Heartbeat::default())).await
     }
 
     /// Says goodbye and waits until all leases are handed back.

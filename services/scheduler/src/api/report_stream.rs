@@ -180,7 +180,18 @@ impl Reports<'_> {
         let bytes = request.encoded_len();
         let sequence = request.sequence;
         let done = match request.message {
-            Some(FromWorker::Heartbeat(_)) => heartbeat(self.engine.clone(), self.session, sequence).boxed(),
+            Some(FromWorker::Heartbeat(beat)) => {
+                // Before anything that comes after it on the stream.
+                let held = beat.held.as_ref().map(held_leases);
+                let unknown = held.map(|held| self.engine.compare_leases(self.session, &held));
+                heartbeat(
+                    self.engine.clone(),
+                    self.session,
+                    sequence,
+                    unknown.unwrap_or_default(),
+                )
+                .boxed()
+            }
             Some(FromWorker::Reports(batch)) => self.take_reports(sequence, batch)?,
             Some(FromWorker::Goodbye(_)) => return Ok(Taken::Goodbye(sequence)),
             Some(FromWorker::Open(_)) => return Err(Error::Protocol("open must be sent exactly once")),
@@ -258,11 +269,15 @@ async fn opening(inbound: &mut Streaming<v1::ReportProgressRequest>) -> Result<O
         return Err(Error::Protocol("the first message must be open").into());
     };
     let invalid = |_| Error::invalid("open.session_id", "must be the id of a session");
-    let key = |lease: &v1::LeaseRef| report::lease_key(&lease.task_id, lease.lease_token);
     Ok(Opening {
         session: SessionId(Uuid::try_parse(&open.session_id).map_err(invalid)?),
-        held: open.held.map(|held| held.leases.iter().filter_map(key).collect()),
+        held: open.held.as_ref().map(held_leases),
     })
+}
+
+fn held_leases(held: &v1::HeldLeases) -> HashSet<LeaseKey> {
+    let key = |lease: &v1::LeaseRef| report::lease_key(&lease.task_id, lease.lease_token);
+    held.leases.iter().filter_map(key).collect()
 }
 
 /// Goes on taking reports until the worker closes the stream, for a while.
@@ -290,9 +305,19 @@ async fn drain(
     tokio::time::timeout(DRAIN_GRACE, rest).await.unwrap_or(Ok(()))
 }
 
-async fn heartbeat(engine: Engine, session: SessionId, sequence: u64) -> Result<v1::Acknowledgement, Error> {
+async fn heartbeat(
+    engine: Engine,
+    session: SessionId,
+    sequence: u64,
+    unknown: Vec<LeaseKey>,
+) -> Result<v1::Acknowledgement, Error> {
     match engine.heartbeat(session).await {
-        Ok(()) => Ok(acknowledged(sequence)),
+        Ok(()) => {
+            if let Err(error) = engine.tell_unknown(session, unknown).await {
+                tracing::debug!(%error, "leases of a worker wait to be compared");
+            }
+            Ok(acknowledged(sequence))
+        }
         Err(Error::SessionOver) => Err(Error::SessionOver),
         // Not stored, so not acknowledged; the worker sends another.
         Err(_) => Ok(v1::Acknowledgement::default()),

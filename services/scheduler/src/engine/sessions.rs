@@ -130,6 +130,33 @@ impl Engine {
         self.parts.lanes.name(lane)
     }
 
+    /// Compares what a worker says it holds with what this replica knows, at once: what it reports later counts for
+    /// more. Returns what is not known here, for [`Engine::tell_unknown`].
+    pub fn compare_leases(&self, session: SessionId, held: &HashSet<LeaseKey>) -> Vec<LeaseKey> {
+        self.parts.fleet.compare(session, held)
+    }
+
+    /// Looks for leases that a worker holds and that are not known here, and tells it which are not its own.
+    ///
+    /// # Errors
+    /// A database that cannot be reached; a later heartbeat names them again.
+    pub async fn tell_unknown(&self, session: SessionId, mut unknown: Vec<LeaseKey>) -> Result<(), Error> {
+        let parts = &self.parts;
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        parts.fleet.learn(parts.db.session_leases(&[session]).await?);
+        parts.fleet.accept(session, &unknown);
+        let holds = parts.fleet.holds(session, unknown.iter().copied());
+        let mut holds = holds.into_iter();
+        unknown.retain(|_| holds.next() == Some(false));
+        // What has ended is answered with its report.
+        let ended = parts.db.ended_runs(&unknown).await?;
+        unknown.retain(|key| ended.iter().all(|run| run.key != *key));
+        parts.fleet.push_stale(session, unknown);
+        Ok(())
+    }
+
     /// Extends a session's lease.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ async fn the_first_message_of_each_stream_introduces_it() {
     claim.credit(1).await;
     refused(claim.next().await, Code::InvalidArgument, "PROTOCOL");
     let mut report = ReportStream::open(&scheduler.channel).await;
-    report.say(ToReport::Heartbeat(v1::Heartbeat {})).await;
+    report.say(ToReport::Heartbeat(v1::Heartbeat::default())).await;
     refused(report.next().await, Code::InvalidArgument, "PROTOCOL");
     scheduler.end().await;
 }

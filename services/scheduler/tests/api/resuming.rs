@@ -71,7 +71,9 @@ async fn a_session_moves_to_another_replica_with_its_leases() {
     assert!(resumed.resumed);
     let mut report = ReportStream::open(&replica.channel).await;
     report.open_session(&worker.session).await.unwrap();
-    report.acknowledged(ToReport::Heartbeat(v1::Heartbeat {})).await;
+    report
+        .acknowledged(ToReport::Heartbeat(v1::Heartbeat::default()))
+        .await;
     report.tell(&tasks[0], succeeded()).await;
     let read = get(&scheduler, &tasks[0].task_id).await;
     assert_eq!(read.task.unwrap().state(), TaskState::Succeeded);
@@ -123,6 +125,76 @@ async fn a_newer_stream_takes_the_place_of_the_one_before() {
     let mut newer = ReportStream::open(&scheduler.channel).await;
     newer.open_session(&worker.session).await.unwrap();
     assert!(worker.report.next().await.unwrap().is_none());
-    newer.acknowledged(ToReport::Heartbeat(v1::Heartbeat {})).await;
+    newer
+        .acknowledged(ToReport::Heartbeat(v1::Heartbeat::default()))
+        .await;
+    scheduler.end().await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_names_leases_shows_both_sides_what_they_differ_in() {
+    let scheduler = Scheduler::start().await;
+    let mut worker = RawWorker::connect(&scheduler.channel).await;
+    let (kept, forgotten) = (submit_one(&scheduler).await, submit_one(&scheduler).await);
+    let tasks = worker.take(2).await;
+    let keeps: Vec<v1::LeasedTask> = tasks
+        .iter()
+        .filter(|task| task.task_id == kept)
+        .cloned()
+        .collect();
+    let foreign = v1::LeaseRef {
+        task_id: uuid::Uuid::now_v7().to_string(),
+        lease_token: 1,
+    };
+    let mut leases = held(&keeps);
+    leases.push(foreign.clone());
+    let heartbeat = v1::Heartbeat {
+        held: Some(v1::HeldLeases { leases }),
+    };
+    worker.report.say(ToReport::Heartbeat(heartbeat)).await;
+    // The acknowledgement, what is not the session's, and after the time to accept it what the worker forgot.
+    let mut stale = Vec::new();
+    while stale.len() < 2 {
+        match worker.report.next().await.unwrap() {
+            Some(FromReport::Acknowledgement(answer)) => stale.extend(answer.stale),
+            other => panic!("expected an acknowledgement, got {other:?}"),
+        }
+    }
+    assert_eq!(stale[0], foreign);
+    assert_eq!(
+        (stale[1].task_id.as_str(), stale[1].lease_token),
+        (forgotten.as_str(), 1)
+    );
+    worker.claim.credit(1).await;
+    let again = worker.claim.leases(1).await.remove(0);
+    assert_eq!(
+        (again.task_id, again.attempt, again.lease_token),
+        (forgotten, 1, 2),
+        "uncounted"
+    );
+    assert_eq!(state(&scheduler, &kept).await, TaskState::Running);
+    scheduler.end().await;
+}
+
+#[tokio::test]
+async fn a_cancel_reaches_a_worker_that_claims_through_one_replica_and_reports_to_another() {
+    let scheduler = Scheduler::start().await;
+    let replica = scheduler.replica().await;
+    let mut claim = ClaimStream::open(&scheduler.channel).await;
+    let session = claim.hello(hello()).await.session_id;
+    let mut report = ReportStream::open(&replica.channel).await;
+    report.open_session(&session).await.unwrap();
+    let id = submit_one(&scheduler).await;
+    claim.credit(1).await;
+    assert_eq!(claim.leases(1).await[0].task_id, id);
+    crate::calls::cancel(&scheduler, &id).await.unwrap();
+    match report.next().await.unwrap() {
+        Some(FromReport::Cancels(batch)) => {
+            let lease = batch.cancels[0].lease.clone().unwrap();
+            assert_eq!(lease.task_id, id);
+        }
+        other => panic!("expected a cancel, got {other:?}"),
+    }
+    replica.end().await;
     scheduler.end().await;
 }

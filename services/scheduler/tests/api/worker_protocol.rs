@@ -76,7 +76,7 @@ async fn no_more_tasks_come_than_there_is_credit() {
     // A heartbeat travels through the scheduler and the database, and nothing overtakes it on the other stream.
     worker
         .report
-        .acknowledged(ToReport::Heartbeat(v1::Heartbeat {}))
+        .acknowledged(ToReport::Heartbeat(v1::Heartbeat::default()))
         .await;
     for id in &ids[3..] {
         assert_eq!(state(&scheduler, id).await, TaskState::Pending);

@@ -23,7 +23,12 @@ pub(crate) struct Heartbeats {
     next: Option<Instant>,
     /// Sequences under way on the current stream, and when they were sent.
     under_way: BTreeMap<u64, Instant>,
+    /// Heartbeats until one names the leases again.
+    until_named: u32,
 }
+
+/// One heartbeat in so many names the leases that the worker holds; the opening of a stream does, too.
+const NAMED: u32 = 12;
 
 impl Heartbeats {
     /// Of a session that began with a hello sent at this time.
@@ -34,7 +39,14 @@ impl Heartbeats {
             proof: hello_at,
             next: None,
             under_way: BTreeMap::new(),
+            until_named: NAMED,
         }
+    }
+
+    /// True if the next heartbeat should name the leases that the worker holds.
+    pub(crate) fn names_leases(&mut self) -> bool {
+        self.until_named = self.until_named.checked_sub(1).unwrap_or(NAMED);
+        self.until_named == 0
     }
 
     /// A report stream is open: a heartbeat is due at once.

@@ -321,9 +321,16 @@ impl Actor {
                 .is_some_and(|session| session.heartbeats.is_due(now))
             {
                 let sequence = self.next_sequence();
+                let names_leases = self
+                    .session
+                    .as_mut()
+                    .is_some_and(|session| session.heartbeats.names_leases());
+                let held = names_leases.then(|| HeldLeases {
+                    leases: self.leases.held(),
+                });
                 self.say(
                     sequence,
-                    report_progress_request::Message::Heartbeat(Heartbeat {}),
+                    report_progress_request::Message::Heartbeat(Heartbeat { held }),
                 );
                 if let Some(session) = &mut self.session {
                     session.heartbeats.sent(sequence, now);

@@ -372,6 +372,25 @@ impl Fleet {
             .collect()
     }
 
+    /// Compares the leases of a session with what its worker says it holds; returns those that are not known here.
+    pub(super) fn compare(&self, id: SessionId, held: &HashSet<LeaseKey>) -> Vec<LeaseKey> {
+        let mut state = self.state();
+        let Some(session) = state.sessions.get_mut(&id) else {
+            return Vec::new();
+        };
+        session.compare(Vec::new(), Some(held), Instant::now());
+        held.iter().copied().filter(|key| !session.holds(*key)).collect()
+    }
+
+    /// Tells a worker that leases are not its session's.
+    pub(super) fn push_stale(&self, id: SessionId, keys: Vec<LeaseKey>) {
+        if let Some(session) = self.state().sessions.get(&id)
+            && !keys.is_empty()
+        {
+            session.push(ReportPush::Stale(keys));
+        }
+    }
+
     /// Adds leases that the database knows but this replica did not.
     pub(super) fn learn(&self, leases: impl IntoIterator<Item = (SessionId, KnownLease)>) {
         let mut state = self.state();
