@@ -86,6 +86,7 @@ impl App {
         let database = config.database();
         let db = Database::new(&database)?;
         let version = migrate_patiently(&database).await?;
+        db.check_settings().await?;
         let address = config.listen;
         let listener = TcpListener::bind(address)
             .await

@@ -38,6 +38,9 @@ const UNACKNOWLEDGED_BYTES: usize = 32 << 20;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
+/// How long a goodbye waits for the reports before it.
+const GOODBYE_PATIENCE: Duration = Duration::from_secs(2);
+
 type Sender = mpsc::Sender<Result<v1::ReportProgressResponse, Status>>;
 
 /// A message on its way to the database; resolves to what to tell the worker, and the bytes that the message had.
@@ -117,7 +120,7 @@ async fn serve(
             message = inbound.message(), if reports.has_room() => {
                 let Some(request) = message? else { break };
                 if let Taken::Goodbye(sequence) = reports.take(request)? {
-                    reports.acknowledge_all(sender).await?;
+                    reports.acknowledge_soon(sender).await?;
                     Box::pin(engine.goodbye(session)).await?;
                     return acknowledge(sender, acknowledged(sequence)).await;
                 }
@@ -246,6 +249,13 @@ impl Reports<'_> {
         Some(done)
     }
 
+    /// Acknowledges what becomes durable soon, before a worker's goodbye hands back the rest: progress that the database
+    /// does not take is not worth the wait.
+    async fn acknowledge_soon(&mut self, sender: &Sender) -> Result<(), End> {
+        let acknowledged = tokio::time::timeout(GOODBYE_PATIENCE, self.acknowledge_all(sender)).await;
+        acknowledged.unwrap_or(Ok(()))
+    }
+
     async fn acknowledge_all(&mut self, sender: &Sender) -> Result<(), End> {
         while let Some(done) = self.next().await {
             acknowledge(sender, done?).await?;
@@ -292,7 +302,7 @@ async fn drain(
                 message = inbound.message(), if reports.has_room() => {
                     let Some(request) = message? else { break };
                     if let Taken::Goodbye(sequence) = reports.take(request)? {
-                        reports.acknowledge_all(sender).await?;
+                        reports.acknowledge_soon(sender).await?;
                         reports.engine.goodbye(reports.session).await?;
                         return acknowledge(sender, acknowledged(sequence)).await;
                     }

@@ -117,6 +117,20 @@ impl Database {
         })
     }
 
+    /// Opens a connection as the pools do, and says whether something between here and Postgres refuses their settings,
+    /// as PgBouncer does unless it is told to ignore them. Any other failure may pass, and is left to those who connect.
+    ///
+    /// # Errors
+    /// [`StoreError::Pooler`].
+    pub async fn check_settings(&self) -> Result<(), StoreError> {
+        match self.vital_connection().await {
+            Err(StoreError::Transient(text)) if text.contains("unsupported startup parameter") => {
+                Err(StoreError::Pooler(text))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A connection for what has no pool of its own.
     pub(super) async fn connection(&self) -> Result<Object, StoreError> {
         Ok(self.upkeep.get().await?)

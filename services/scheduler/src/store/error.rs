@@ -19,6 +19,12 @@ pub enum StoreError {
     /// Too many callers read already.
     #[error("too many reads wait for a connection")]
     Busy,
+    /// A connection pooler stands between the scheduler and Postgres and refuses its settings.
+    #[error(
+        "the connection pooler before the database refuses startup options ({0}); connect to Postgres itself, or let \
+         PgBouncer ignore them (ignore_startup_parameters = options), version 1.21 or newer"
+    )]
+    Pooler(String),
     /// The values cannot be stored.
     #[error("the values cannot be stored: {0}")]
     Data(String),
@@ -92,7 +98,7 @@ impl From<StoreError> for Error {
             }
             StoreError::TimedOut => Self::Unavailable("the database took too long"),
             StoreError::Busy => Self::Overloaded("too many reads wait for the database"),
-            StoreError::Exists | StoreError::Data(_) | StoreError::Defect(_) => {
+            StoreError::Exists | StoreError::Data(_) | StoreError::Pooler(_) | StoreError::Defect(_) => {
                 tracing::error!(%error, "a statement failed");
                 Self::Internal
             }
