@@ -10,7 +10,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 # What `tasklease dev` starts, and the command itself.
 DEMO_PACKAGES := -p tasklease-cli -p tasklease-scheduler -p tasklease-documents
 
-.PHONY: help demo dev test bench lint fmt setup clean check-format clippy deny advisories check-proto
+.PHONY: help demo dev test bench chaos mutants lint fmt setup clean check-format clippy deny advisories check-proto
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
@@ -38,6 +38,17 @@ bench: ## Build for release and measure; BENCH=--help lists what there is
 	@scripts/setup rust postgres
 	@$(ENV) cargo build --release -p tasklease-bench -p tasklease-scheduler
 	@$(ENV) $(dir $(BIN))release/tasklease-bench $(BENCH)
+
+# Which runs to make; `make chaos CHAOS="--seed 7 --minutes 0.5"` makes one; CHAOS=--help lists all.
+CHAOS := --seeds 30 --minutes 1 --keep-going
+chaos: ## Build, break a running system on purpose, and check what it promises
+	@scripts/setup rust postgres
+	@$(ENV) cargo build -p tasklease-chaos -p tasklease-scheduler --bins
+	@$(ENV) $(BIN)/tasklease-chaos run $(CHAOS)
+
+mutants: ## Plant known bugs one by one, and fail if the chaos tests miss one
+	@scripts/setup rust postgres
+	@$(ENV) tests/chaos/mutants/run
 
 lint: check-format clippy deny check-proto ## Run every check that is not a test
 

@@ -1,0 +1,110 @@
+//! The tasks of a worker that died run again soon.
+
+use crate::history::{Gone, Micros, ReportAnswer};
+
+use super::{
+    Breach, Invariant, breach,
+    quiet::is_undisturbed,
+    record::{Record, TaskRecord},
+};
+
+/// How long after the end of its lease a task may wait for its next run: the scheduler's look for dead workers, and a
+/// worker that runs nothing else, if the task may be what kills them.
+const BOUND: Micros = 6_000_000;
+
+pub(super) fn check(record: &Record<'_>) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    for (name, worker) in &record.workers {
+        let Some((died, Gone::Killed | Gone::ByTask | Gone::ByItself)) = worker.gone else {
+            continue;
+        };
+        let limit = died + record.lease() + BOUND;
+        if limit > record.end || !is_undisturbed(record, died, limit) {
+            continue;
+        }
+        for (id, task) in &record.tasks {
+            let Some(token) = in_hand(task, name, died) else {
+                continue;
+            };
+            let leases = task.leases.iter().map(|lease| (lease.token, lease.at));
+            let codes = task.codes.iter().map(|code| (code.token, code.started));
+            let next = leases.chain(codes).filter(|(other, _)| *other > token);
+            let next = next.map(|(_, at)| at).min();
+            let has_ended = task
+                .found
+                .is_some_and(|found| found.runs.iter().any(|run| run.ends_task && run.token == token));
+            if !has_ended && !task.was_cancelled() && next.is_none_or(|at| at > limit) {
+                let after = next.map_or_else(
+                    || "never".to_owned(),
+                    |at| format!("{} ms later", (at - died) / 1_000),
+                );
+                let text = format!("{name} died with it in hand, and it ran again {after}");
+                breaches.push(breach(Invariant::LostRunsRepeat, id, died, text));
+            }
+        }
+    }
+    breaches
+}
+
+/// The token under which a worker had a task in hand when it died.
+fn in_hand(task: &TaskRecord<'_>, worker: &str, died: Micros) -> Option<i64> {
+    let leases = task
+        .leases
+        .iter()
+        .map(|lease| (lease.worker, lease.token, lease.at));
+    let codes = task
+        .codes
+        .iter()
+        .map(|code| (code.worker, code.token, code.started));
+    let (_, token, _) = leases
+        .chain(codes)
+        .filter(|(own, _, at)| *own == worker && *at <= died)
+        .max_by_key(|(_, token, _)| *token)?;
+    let code = task
+        .codes
+        .iter()
+        .find(|code| code.worker == worker && code.token == token);
+    let has_ended = code.is_some_and(|code| code.ended.is_some_and(|(at, _)| at <= died));
+    let is_answered = task.reports.iter().any(|report| {
+        report.worker == worker
+            && report.token == token
+            && report
+                .answered
+                .is_some_and(|(_, answer)| report.report.is_outcome() || answer == ReportAnswer::Stale)
+    });
+    let is_dropped = task.forgotten.iter().any(|(_, own)| *own == token);
+    (!has_ended && !is_answered && !is_dropped).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{Sample, task};
+    use crate::{
+        check::Invariant,
+        fault_kind::FaultKind,
+        history::{Event, Gone},
+    };
+
+    /// A worker that dies at 20 s with a task in hand, which runs again later.
+    fn died(again: u64) -> Sample {
+        Sample::new()
+            .worker(0, "w", 1)
+            .submit(19_000, task("a"))
+            .lease(19_100, "w", "a", 1)
+            .gone(20_000, "w", Gone::ByTask)
+            .lease(again, "v", "a", 2)
+            .event(60_000, Event::RunEnds)
+    }
+
+    #[test]
+    fn the_task_of_a_dead_worker_runs_again_soon_after_its_lease() {
+        assert_eq!(died(24_000).breaks(), []);
+        assert_eq!(died(30_000).breaks(), [Invariant::LostRunsRepeat]);
+    }
+
+    #[test]
+    fn it_may_take_longer_while_a_fault_lasts() {
+        let sample = died(30_000).fault((21_000, 22_000), FaultKind::StopPostgres);
+        assert_eq!(sample.breaks(), []);
+    }
+}
