@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::store::Found;
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
