@@ -3,6 +3,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use foldhash::{HashMap, HashSet};
+use sha2::{Digest as _, Sha256};
 use tasklease_proto::json;
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,7 +24,7 @@ use crate::{
         lease::Lease,
         new_task::{NewTask, Start},
     },
-    store::{ClaimedTask, Database, Mark, StoreError, SubmitBatch, notify::Hints},
+    store::{ClaimedTask, Database, Mark, StoreError, StoredPayload, SubmitBatch, notify::Hints},
 };
 
 /// Bytes of payload and overhead after which a statement is closed.
@@ -232,14 +233,20 @@ impl Flusher {
     }
 
     /// The tasks of a batch whose ids are taken, with whether by the same task: of the same lane, and with a payload of
-    /// the same JSON value.
+    /// the same JSON value, or if it was deleted of the same text.
     async fn existing(&self, batch: &[Submission]) -> Result<HashMap<TaskId, bool>, Error> {
         let submitted: HashMap<TaskId, (&NewTask, LaneId)> = tasks_of(batch)
             .map(|(task, lane)| (task.id, (task, *lane)))
             .collect();
-        let is_same = |id, lane, payload: &str| {
+        let is_same = |id, lane, stored: StoredPayload<'_>| {
             submitted.get(&id).is_some_and(|(task, submitted)| {
-                *submitted == lane && json::same_value(payload, &task.payload)
+                let same_payload = match stored {
+                    StoredPayload::Text(text) => json::same_value(text, &task.payload),
+                    StoredPayload::Sha256(digest) => {
+                        *digest == format!("{:x}", Sha256::digest(&task.payload))
+                    }
+                };
+                *submitted == lane && same_payload
             })
         };
         let ids: Vec<TaskId> = submitted.keys().copied().collect();

@@ -36,5 +36,5 @@ pub use retention::{RetentionBite, RetentionPage, RetentionPolicy};
 pub use sessions::{DeadLease, EndedSessions, KnownLease};
 pub use settle::{EndedRun, Fenced};
 pub use strays::{Rescued, StrayPage};
-pub use submit::{BUNDLE, Existing, SubmitBatch};
+pub use submit::{BUNDLE, Existing, StoredPayload, SubmitBatch};
 pub use tick::{Promoted, Tick};

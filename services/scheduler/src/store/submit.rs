@@ -3,7 +3,7 @@
 use std::{ops::Range, pin::pin, time::Duration};
 
 use futures_util::TryStreamExt as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -98,6 +98,22 @@ pub struct Existing {
     pub id: TaskId,
     /// True if it is the task that was submitted now.
     pub same: bool,
+}
+
+/// The payload of a stored task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoredPayload<'a> {
+    /// JSON text.
+    Text(&'a str),
+    /// Of a task that was deleted: the SHA-256 of the text, in hexadecimal digits.
+    Sha256(&'a str),
+}
+
+/// What a deleted task leaves in place of its payload.
+#[derive(Deserialize)]
+struct Remains {
+    lane: i32,
+    sha256: String,
 }
 
 /// Columns that most tasks leave empty travel together, as one JSON object or nothing.
@@ -277,15 +293,14 @@ impl Database {
         Ok(row.get(0))
     }
 
-    /// Those of these tasks that are stored, each with what `is_same` says of its lane and its payload. A task that was
-    /// deleted since counts as the same: its submit came before.
+    /// Those of these tasks that are stored, each with what `is_same` says of its lane and its payload.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn existing_tasks(
         &self,
         ids: &[TaskId],
-        is_same: impl Fn(TaskId, LaneId, &str) -> bool,
+        is_same: impl Fn(TaskId, LaneId, StoredPayload<'_>) -> bool,
     ) -> Result<Vec<Existing>, StoreError> {
         let connection = self.submit_connection().await?;
         let statement = prepared(&connection, include_str!("sql/existing_tasks.sql")).await?;
@@ -298,10 +313,15 @@ impl Database {
             let id = TaskId(row.try_get("id")?);
             let lane = LaneId(row.try_get("lane")?);
             let payload: JsonText<String> = row.try_get("payload")?;
-            existing.push(Existing {
-                id,
-                same: lane == DELETED || is_same(id, lane, &payload.0),
-            });
+            let same = if lane == DELETED {
+                let remains = serde_json::from_str(&payload.0);
+                remains.is_ok_and(|Remains { lane, sha256 }| {
+                    is_same(id, LaneId(lane), StoredPayload::Sha256(&sha256))
+                })
+            } else {
+                is_same(id, lane, StoredPayload::Text(&payload.0))
+            };
+            existing.push(Existing { id, same });
         }
         Ok(existing)
     }

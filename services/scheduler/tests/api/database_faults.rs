@@ -263,3 +263,35 @@ async fn a_submit_that_repeats_some_tasks_and_brings_new_ones_stores_the_new_one
     );
     scheduler.end().await;
 }
+
+#[tokio::test]
+async fn the_id_of_a_deleted_task_answers_for_itself() {
+    let scheduler = Scheduler::start().await;
+    let old = v1::TaskSpec {
+        task_id: uuid::Uuid::now_v7().to_string(),
+        input: Some(v1::task_spec::Input::PayloadJson(r#"{"n":1}"#.into())),
+        ..crate::calls::spec()
+    };
+    crate::calls::submit(&scheduler, old.clone()).await;
+    crate::calls::cancel(&scheduler, &old.task_id).await.unwrap();
+    let request = v1::DeleteTaskRequest {
+        task_id: old.task_id.clone(),
+    };
+    scheduler.tasks().delete_task(request).await.unwrap();
+    let batch = |task: &v1::TaskSpec| {
+        let tasks = vec![task.clone(), crate::calls::spec()];
+        let mut client = scheduler.tasks();
+        async move { client.submit_tasks(v1::SubmitTasksRequest { tasks }).await }
+    };
+    let repeated = batch(&old).await.unwrap().into_inner();
+    assert_eq!(repeated.task_ids[0], old.task_id, "it came before");
+    let other = v1::TaskSpec {
+        input: None,
+        ..old.clone()
+    };
+    crate::calls::refused(batch(&other).await, tonic::Code::AlreadyExists, "TASK_EXISTS");
+    let request = v1::SubmitTaskRequest { task: Some(old) };
+    let single = scheduler.tasks().submit_task(request).await;
+    crate::calls::refused(single, tonic::Code::AlreadyExists, "TASK_DELETED");
+    scheduler.end().await;
+}

@@ -9,7 +9,7 @@ use tasklease_scheduler::{
         new_task::{NewTask, Start, TaskOptions},
         state::TaskState,
     },
-    store::{Detail, StoreError, SubmitBatch},
+    store::{Detail, StoreError, StoredPayload, SubmitBatch},
 };
 use uuid::Uuid;
 
@@ -144,7 +144,9 @@ async fn ids_that_are_taken_are_named_with_whether_the_task_is_the_same() {
     let (same, other) = (new_task(), new_task());
     world.submit(&[same.clone(), other.clone()]).await;
     let ids = [same.id, other.id, new_task().id];
-    let is_same = |id, lane, payload: &str| id == same.id && lane == world.lane && payload == same.payload;
+    let is_same = |id, lane, payload: StoredPayload<'_>| {
+        (id, lane, payload) == (same.id, world.lane, StoredPayload::Text(&same.payload))
+    };
     let mut existing = world.db.existing_tasks(&ids, is_same).await.unwrap();
     existing.sort();
     let found: Vec<_> = existing.into_iter().map(|e| (e.id, e.same)).collect();

@@ -5,7 +5,11 @@
 WITH ended AS (SELECT task_id FROM tasklease.run WHERE task_id = $1 AND final),
 gone AS (
     UPDATE tasklease.task t
-    SET lane = 0, payload = '{}', title = NULL, description = NULL, owner = NULL, labels = NULL, parent_id = NULL,
+    SET lane = 0,
+        -- What tells whether a submit of the same id is the same.
+        payload = json_build_object('lane', t.lane,
+                                    'sha256', encode(sha256(convert_to(t.payload::text, 'UTF8')), 'hex')),
+        title = NULL, description = NULL, owner = NULL, labels = NULL, parent_id = NULL,
         retry_of = NULL, traceparent = NULL
     FROM ended
     WHERE t.id = ended.task_id AND t.lane <> 0
