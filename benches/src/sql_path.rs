@@ -73,7 +73,7 @@ impl SqlPath {
     pub(crate) async fn prepare(url: String, load: Load, connections: Connections) -> anyhow::Result<Self> {
         let config = DatabaseConfig {
             url,
-            read_connections: 1,
+            list_connections: 1,
             claim_connections: connections.claimers,
             statement_timeout: Duration::from_secs(30),
         };

@@ -36,8 +36,8 @@ pub struct Config {
     #[arg(long, env = "TASKLEASE_REPLICA", value_name = "NAME")]
     pub replica: Option<String>,
 
-    /// Connections to Postgres for what callers read, such as lists and watches. Everything else has connections of its
-    /// own: 16 more beside those for claims, most of them idle.
+    /// Connections to Postgres for what callers list. Everything else has connections of its own: 24 more beside those
+    /// for claims, most of them idle.
     #[arg(long, env = "TASKLEASE_DB_CONNECTIONS", value_name = "N", default_value_t = 8,
           value_parser = clap::value_parser!(u16).range(2..=200))]
     pub db_connections: u16,
@@ -125,7 +125,7 @@ impl Config {
     pub fn database(&self) -> DatabaseConfig {
         DatabaseConfig {
             url: self.database_url.clone(),
-            read_connections: usize::from(self.db_connections),
+            list_connections: usize::from(self.db_connections),
             claim_connections: usize::from(self.db_claim_connections),
             statement_timeout: Duration::from_secs(self.db_statement_timeout),
         }

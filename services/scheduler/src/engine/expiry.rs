@@ -33,6 +33,10 @@ pub(super) async fn run_once(engine: &Engine) -> Result<(), StoreError> {
 pub(super) async fn run_orphans(engine: &Engine) -> Result<(), StoreError> {
     let limit = engine.parts.loss_limit;
     let ended = engine.parts.db.end_orphans(|dead| decide(dead, limit)).await?;
+    for session in &ended.sessions {
+        // One that is still connected here must be given nothing more.
+        engine.parts.fleet.end_session(*session, "it was over before");
+    }
     engine.parts.settler.announce(&ended);
     Ok(())
 }

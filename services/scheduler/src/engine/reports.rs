@@ -9,7 +9,7 @@ use super::{
 };
 use crate::domain::{
     error::Error,
-    ids::{LeaseKey, SessionId},
+    ids::{LeaseKey, SessionId, TaskId},
     outcome::Outcome,
     report::{Ending, EventKind, TaskEvent},
     verdict,
@@ -68,7 +68,8 @@ impl Engine {
                 Ok(pending) => pending,
                 Err(reports) => {
                     // Claimed through another replica, or ended before.
-                    let leases = engine.parts.db.session_leases(&[session]).await?;
+                    let tasks: Vec<TaskId> = reports.iter().map(|(key, _)| key.task).collect();
+                    let leases = engine.parts.db.session_leases(&[session], Some(&tasks)).await?;
                     engine.parts.fleet.learn(leases);
                     let holds = engine.holds(session, &reports);
                     engine.take(session, reports, holds, &flow)

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     domain::{
         error::Error,
-        ids::{LaneId, LeaseKey, SessionId},
+        ids::{LaneId, LeaseKey, SessionId, TaskId},
         name::{QueueName, TaskType},
         report::Ending,
         session::WorkerProfile,
@@ -61,7 +61,7 @@ impl Engine {
             None => false,
         };
         let (session, leases) = match resume {
-            Some(id) if resumed => (id, parts.db.session_leases(&[id]).await?),
+            Some(id) if resumed => (id, parts.db.session_leases(&[id], None).await?),
             _ => {
                 let id = SessionId(Uuid::new_v4());
                 parts
@@ -108,7 +108,7 @@ impl Engine {
             .session_worker(session)
             .await?
             .ok_or(Error::SessionOver)?;
-        let leases = parts.db.session_leases(&[session]).await?;
+        let leases = parts.db.session_leases(&[session], None).await?;
         let leases = leases.into_iter().map(|(_, lease)| lease).collect();
         let attached = parts.fleet.attach_report(session, &worker, leases, held);
         parts.due.look_again_at_cancels();
@@ -145,7 +145,10 @@ impl Engine {
         if unknown.is_empty() {
             return Ok(());
         }
-        parts.fleet.learn(parts.db.session_leases(&[session]).await?);
+        let tasks: Vec<TaskId> = unknown.iter().map(|key| key.task).collect();
+        parts
+            .fleet
+            .learn(parts.db.session_leases(&[session], Some(&tasks)).await?);
         parts.fleet.accept(session, &unknown);
         let holds = parts.fleet.holds(session, unknown.iter().copied());
         let mut holds = holds.into_iter();
@@ -206,7 +209,7 @@ impl Engine {
         if sessions.is_empty() {
             return;
         }
-        match self.parts.db.session_leases(&sessions).await {
+        match self.parts.db.session_leases(&sessions, None).await {
             Ok(leases) => {
                 self.parts.fleet.learn(leases);
                 self.parts.due.look_again_at_cancels();

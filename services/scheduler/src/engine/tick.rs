@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     domain::error::Error,
-    store::{Mark, notify::Hints},
+    store::{Mark, TickQuestion, notify::Hints},
 };
 
 /// Scheduled tasks moved in one statement.
@@ -219,7 +219,13 @@ async fn tick(engine: &Engine, background: &Background, jobs: &Jobs, look: Look)
     let pauses = parts.fleet.pauses();
     let tick = match parts
         .db
-        .tick(parts.replica, &parts.name, parts.timing.lease, &lanes)
+        .tick(&TickQuestion {
+            replica: parts.replica,
+            name: &parts.name,
+            lease: parts.timing.lease,
+            lanes: &lanes,
+            sessions: &parts.fleet.connected(),
+        })
         .await
     {
         Ok(tick) => tick,
@@ -237,6 +243,12 @@ async fn tick(engine: &Engine, background: &Background, jobs: &Jobs, look: Look)
             sessions = tick.spared,
             "no scheduler was at work for a while; workers get time to be heard again"
         );
+    }
+    // Another replica ended them: nothing more is leased to them here.
+    for session in tick.gone_sessions {
+        parts
+            .fleet
+            .end_session(session, "it was ended by another scheduler");
     }
     parts.notifier.set_peers(tick.other_replicas > 0);
     parts.fleet.set_paused(tick.paused_lanes, pauses);

@@ -12,8 +12,8 @@ use super::{error::StoreError, reading::Reading};
 pub struct DatabaseConfig {
     /// A Postgres URL. May hold a password: never logged.
     pub url: String,
-    /// Connections for what callers read.
-    pub read_connections: usize,
+    /// Connections for what callers list.
+    pub list_connections: usize,
     /// Connections for claims.
     pub claim_connections: usize,
     /// Longest time a statement may take.
@@ -32,7 +32,9 @@ pub struct Database {
     other_ends: Pool,
     claims: Pool,
     events: Pool,
-    reads: Pool,
+    key_reads: Pool,
+    lists: Pool,
+    sessions: Pool,
     upkeep: Pool,
     listen: Config,
 }
@@ -47,10 +49,14 @@ const SETTLEMENT_CONNECTIONS: usize = 1;
 const OTHER_END_CONNECTIONS: usize = 3;
 /// One append of events is under way at once.
 const EVENT_CONNECTIONS: usize = 1;
-/// Cancels, queues, sessions, notifications, and the jobs of the background.
+/// Reads of single tasks by their keys, also for those who watch.
+const KEY_READ_CONNECTIONS: usize = 4;
+/// Sessions that begin, and look-ups of their leases.
+const SESSION_CONNECTIONS: usize = 3;
+/// Cancels, queues, notifications, and the jobs of the background.
 const UPKEEP_CONNECTIONS: usize = 6;
-/// Reads that may wait for a connection; more are refused.
-const WAITING_READS: usize = 100;
+/// Lists that may wait for a connection; more are refused.
+const WAITING_LISTS: usize = 100;
 
 /// Settings of every session. Hot statements must not depend on statistics, which are missing or stale just when a
 /// table grows fastest, so sequential scans are a last resort; compiling plans costs more than these statements.
@@ -111,7 +117,9 @@ impl Database {
             other_ends: pool(GENERAL, OTHER_END_CONNECTIONS, "tasklease other ends")?,
             claims: pool(CLAIMS, config.claim_connections, "tasklease claims")?,
             events: pool(GENERAL, EVENT_CONNECTIONS, "tasklease events")?,
-            reads: pool(GENERAL, config.read_connections, "tasklease reads")?,
+            key_reads: pool(GENERAL, KEY_READ_CONNECTIONS, "tasklease key reads")?,
+            lists: pool(GENERAL, config.list_connections, "tasklease lists")?,
+            sessions: pool(GENERAL, SESSION_CONNECTIONS, "tasklease sessions")?,
             upkeep: pool(GENERAL, UPKEEP_CONNECTIONS, "tasklease upkeep")?,
             listen,
         })
@@ -166,15 +174,26 @@ impl Database {
         Ok(self.claims.get().await?)
     }
 
-    /// A connection for what a caller reads, who may leave at any moment.
+    /// A connection for sessions that begin, and for their leases.
+    pub(super) async fn session_connection(&self) -> Result<Object, StoreError> {
+        Ok(self.sessions.get().await?)
+    }
+
+    /// A connection for what a caller lists, who may leave at any moment.
     ///
     /// # Errors
     /// [`StoreError::Busy`] if too many wait for one.
-    pub(super) async fn reading(&self) -> Result<Reading, StoreError> {
-        if self.reads.status().waiting >= WAITING_READS {
+    pub(super) async fn listing(&self) -> Result<Reading, StoreError> {
+        if self.lists.status().waiting >= WAITING_LISTS {
             return Err(StoreError::Busy);
         }
-        Ok(Reading::new(self.reads.get().await?))
+        Ok(Reading::new(self.lists.get().await?))
+    }
+
+    /// A connection for what a caller reads by its key, who may leave at any moment. These are quick, so everybody has
+    /// a turn soon.
+    pub(super) async fn reading(&self) -> Result<Reading, StoreError> {
+        Ok(Reading::new(self.key_reads.get().await?))
     }
 
     /// How to open a connection outside the pools.

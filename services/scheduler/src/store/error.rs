@@ -16,8 +16,8 @@ pub enum StoreError {
     /// The statement took too long.
     #[error("the statement took too long")]
     TimedOut,
-    /// Too many callers read already.
-    #[error("too many reads wait for a connection")]
+    /// Too many callers list already.
+    #[error("too many lists wait for a connection")]
     Busy,
     /// A connection pooler stands between the scheduler and Postgres and refuses its settings.
     #[error(
@@ -97,7 +97,7 @@ impl From<StoreError> for Error {
                 Self::Unavailable("the database is not available")
             }
             StoreError::TimedOut => Self::Unavailable("the database took too long"),
-            StoreError::Busy => Self::Overloaded("too many reads wait for the database"),
+            StoreError::Busy => Self::Overloaded("too many lists wait for the database"),
             StoreError::Exists | StoreError::Data(_) | StoreError::Pooler(_) | StoreError::Defect(_) => {
                 tracing::error!(%error, "a statement failed");
                 Self::Internal

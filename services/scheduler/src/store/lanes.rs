@@ -87,7 +87,7 @@ impl Database {
         queue: Option<&QueueName>,
         task_type: Option<&TaskType>,
     ) -> Result<Vec<LaneId>, StoreError> {
-        let connection = self.reading().await?;
+        let connection = self.listing().await?;
         let rows = connection
             .query(
                 include_str!("sql/find_lanes.sql"),

@@ -66,7 +66,7 @@ impl Database {
     /// # Errors
     /// See [`StoreError`].
     pub async fn list_ids(&self, source: ListSource, query: &ListQuery) -> Result<ListStep, StoreError> {
-        let connection = self.reading().await?;
+        let connection = self.listing().await?;
         let lanes: Option<Vec<i32>> = query
             .lanes
             .as_ref()

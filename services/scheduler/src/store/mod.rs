@@ -37,4 +37,4 @@ pub use sessions::{DeadLease, EndedSessions, KnownLease};
 pub use settle::{EndedRun, Fenced};
 pub use strays::{Rescued, StrayPage};
 pub use submit::{BUNDLE, Existing, StoredPayload, SubmitBatch};
-pub use tick::{Promoted, Tick};
+pub use tick::{Promoted, Tick, TickQuestion};

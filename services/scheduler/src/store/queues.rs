@@ -87,7 +87,7 @@ impl Database {
     /// # Errors
     /// See [`StoreError`].
     pub async fn list_queues(&self, after: &str, at_most: i64) -> Result<Vec<QueueRecord>, StoreError> {
-        let connection = self.reading().await?;
+        let connection = self.listing().await?;
         Ok(connection
             .query(include_str!("sql/list_queues.sql"), &[&after, &at_most])
             .await?
@@ -123,7 +123,7 @@ impl Database {
         queue: Option<&QueueName>,
         limit: i64,
     ) -> Result<Vec<LaneStats>, StoreError> {
-        let connection = self.reading().await?;
+        let connection = self.listing().await?;
         let rows = connection
             .query(
                 include_str!("sql/queue_stats.sql"),
@@ -171,7 +171,7 @@ impl Database {
         after: SessionId,
         at_most: i64,
     ) -> Result<Vec<WorkerRecord>, StoreError> {
-        let connection = self.reading().await?;
+        let connection = self.listing().await?;
         let rows = connection
             .query(include_str!("sql/list_workers.sql"), &[&after.0, &at_most])
             .await?;

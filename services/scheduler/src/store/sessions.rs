@@ -64,7 +64,7 @@ impl Database {
         scheduler: &str,
         lease: Duration,
     ) -> Result<(), StoreError> {
-        let connection = self.connection().await?;
+        let connection = self.session_connection().await?;
         let statement = prepared(&connection, include_str!("sql/open_session.sql")).await?;
         let types: Vec<&str> = profile.task_types.iter().map(|name| name.as_str()).collect();
         let queues: Vec<&str> = profile.queues.iter().map(|name| name.as_str()).collect();
@@ -99,7 +99,7 @@ impl Database {
         scheduler: &str,
         lease: Duration,
     ) -> Result<bool, StoreError> {
-        let connection = self.connection().await?;
+        let connection = self.session_connection().await?;
         let statement = prepared(&connection, include_str!("sql/resume_session.sql")).await?;
         let row = connection
             .query_opt(&statement, &[&id.0, &incarnation, &scheduler, &micros(lease)])
@@ -112,7 +112,7 @@ impl Database {
     /// # Errors
     /// See [`StoreError`].
     pub async fn session_worker(&self, id: SessionId) -> Result<Option<String>, StoreError> {
-        let connection = self.connection().await?;
+        let connection = self.session_connection().await?;
         let statement = prepared(&connection, include_str!("sql/find_session.sql")).await?;
         Ok(connection
             .query_opt(&statement, &[&id.0])
@@ -139,18 +139,20 @@ impl Database {
         Ok(rows.iter().map(|row| SessionId(row.get(0))).collect())
     }
 
-    /// The leases of sessions that have not ended.
+    /// The leases of sessions that have not ended; if tasks are named, those of the grants that hold any of them.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn session_leases(
         &self,
         sessions: &[SessionId],
+        of_tasks: Option<&[TaskId]>,
     ) -> Result<Vec<(SessionId, KnownLease)>, StoreError> {
-        let connection = self.connection().await?;
+        let connection = self.session_connection().await?;
         let statement = prepared(&connection, include_str!("sql/session_leases.sql")).await?;
+        let tasks: Option<Vec<Uuid>> = of_tasks.map(|tasks| tasks.iter().map(|task| task.0).collect());
         let ids: Vec<Uuid> = sessions.iter().map(|id| id.0).collect();
-        let rows = connection.query(&statement, &[&ids]).await?;
+        let rows = connection.query(&statement, &[&ids, &tasks]).await?;
         rows.iter()
             .map(|row| {
                 let lease = Lease {

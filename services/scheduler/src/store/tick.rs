@@ -10,7 +10,7 @@ use super::{
     error::StoreError,
     submit::BUNDLE,
 };
-use crate::domain::ids::{LaneId, ReplicaId, TaskId};
+use crate::domain::ids::{LaneId, ReplicaId, SessionId, TaskId};
 
 /// What there is to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +33,23 @@ pub struct Tick {
     pub lanes: i64,
     /// Sessions whose lease was extended, because no replica had been at work for a while.
     pub spared: i64,
+    /// Of the sessions asked for, those that are over.
+    pub gone_sessions: Vec<SessionId>,
+}
+
+/// Who asks, and about what.
+#[derive(Debug, Clone, Copy)]
+pub struct TickQuestion<'a> {
+    /// This scheduler.
+    pub replica: ReplicaId,
+    /// Its name, for people.
+    pub name: &'a str,
+    /// How long a session lives after its last heartbeat.
+    pub lease: Duration,
+    /// The lanes that somebody here serves, and where to begin in each.
+    pub lanes: &'a [(LaneId, Mark)],
+    /// The sessions that are connected here.
+    pub sessions: &'a [SessionId],
 }
 
 /// Tasks whose time has come.
@@ -45,25 +62,26 @@ pub struct Promoted {
 }
 
 impl Database {
-    /// Looks at everything that may need a background job; `lanes` are those that somebody here serves, with the marks
-    /// to look from. It also says that this replica is alive; if none was for a third of `lease`, it extends the leases
-    /// of all sessions first, because nobody could hear their heartbeats.
+    /// Looks at everything that may need a background job. It also says that this replica is alive; if none was for a
+    /// third of a lease, it extends the leases of all sessions first, because nobody could hear their heartbeats.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn tick(
-        &self,
-        replica: ReplicaId,
-        name: &str,
-        lease: Duration,
-        lanes: &[(LaneId, Mark)],
-    ) -> Result<Tick, StoreError> {
+    pub async fn tick(&self, question: &TickQuestion<'_>) -> Result<Tick, StoreError> {
+        let TickQuestion {
+            replica,
+            name,
+            lease,
+            lanes,
+            sessions,
+        } = question;
         let connection = self.vital_connection().await?;
         let statement = prepared(&connection, include_str!("sql/tick.sql")).await?;
         let ids: Vec<i32> = lanes.iter().map(|(lane, _)| lane.0).collect();
         let ranks: Vec<i16> = lanes.iter().map(|(_, mark)| mark.rank).collect();
         let order_keys: Vec<i64> = lanes.iter().map(|(_, mark)| mark.order_key).collect();
         let tasks: Vec<Uuid> = lanes.iter().map(|(_, mark)| mark.first_task).collect();
+        let sessions: Vec<Uuid> = sessions.iter().map(|session| session.0).collect();
         let row = connection
             .query_one(
                 &statement,
@@ -74,7 +92,8 @@ impl Database {
                     &ranks,
                     &order_keys,
                     &tasks,
-                    &micros(lease),
+                    &micros(*lease),
+                    &sessions,
                 ],
             )
             .await?;
@@ -97,6 +116,7 @@ impl Database {
             other_replicas: row.get(8),
             lanes: row.get(9),
             spared: row.get(10),
+            gone_sessions: row.get::<_, Vec<Uuid>>(11).into_iter().map(SessionId).collect(),
         })
     }
 

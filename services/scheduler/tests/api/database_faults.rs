@@ -185,7 +185,7 @@ async fn a_statement_whose_caller_left_is_cancelled() {
         .await
         .unwrap();
     let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity
-                               WHERE application_name = 'tasklease reads' AND state = 'active'
+                               WHERE application_name = 'tasklease lists' AND state = 'active'
                                  AND datname = current_database())";
     let mut tasks = scheduler.tasks();
     let call = tokio::spawn(async move { tasks.list_tasks(v1::ListTasksRequest::default()).await });

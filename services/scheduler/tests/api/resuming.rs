@@ -1,7 +1,7 @@
 //! A session outlives its connections.
 
 use tasklease_proto::v1::{
-    self, TaskState, report_progress_request::Message as ToReport,
+    self, TaskState, claim_task_response::Message as FromClaim, report_progress_request::Message as ToReport,
     report_progress_response::Message as FromReport,
 };
 
@@ -195,6 +195,24 @@ async fn a_cancel_reaches_a_worker_that_claims_through_one_replica_and_reports_t
         }
         other => panic!("expected a cancel, got {other:?}"),
     }
+    replica.end().await;
+    scheduler.end().await;
+}
+
+#[tokio::test]
+async fn a_session_that_another_replica_ended_is_leased_nothing_more() {
+    let scheduler = Scheduler::start().await;
+    let replica = scheduler.replica().await;
+    let mut claim = ClaimStream::open(&scheduler.channel).await;
+    let session = claim.hello(hello()).await.session_id;
+    claim.credit(5).await;
+    let mut report = ReportStream::open(&replica.channel).await;
+    report.open_session(&session).await.unwrap();
+    report.acknowledged(ToReport::Goodbye(v1::Goodbye {})).await;
+    let ended = claim.next().await.unwrap();
+    assert!(matches!(ended, Some(FromClaim::Ended(_))), "{ended:?}");
+    let id = submit_one(&scheduler).await;
+    assert_eq!(state(&scheduler, &id).await, TaskState::Pending);
     replica.end().await;
     scheduler.end().await;
 }

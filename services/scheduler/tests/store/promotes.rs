@@ -4,15 +4,25 @@ use std::time::Duration;
 
 use tasklease_scheduler::{
     domain::{
-        ids::{ReplicaId, TaskId},
+        ids::{LaneId, ReplicaId, TaskId},
         new_task::{NewTask, Start},
         state::TaskState,
     },
-    store::{Mark, Promoted, Tick},
+    store::{Mark, Promoted, Tick, TickQuestion},
 };
 use uuid::Uuid;
 
 use crate::world::{LEASE, World, decide, new_task, queue, tasks_of};
+
+fn question<'a>(replica: ReplicaId, name: &'a str, lanes: &'a [(LaneId, Mark)]) -> TickQuestion<'a> {
+    TickQuestion {
+        replica,
+        name,
+        lease: LEASE,
+        lanes,
+        sessions: &[],
+    }
+}
 
 #[tokio::test]
 async fn only_due_tasks_move_and_the_first_position_of_their_lane_is_told() {
@@ -99,7 +109,12 @@ async fn the_tick_names_the_first_place_after_the_mark_where_a_task_waits() {
     let me = ReplicaId(Uuid::new_v4());
     let ready = async |mark| {
         let lanes = [(world.lane, mark)];
-        world.db.tick(me, "me", LEASE, &lanes).await.unwrap().ready_lanes
+        world
+            .db
+            .tick(&question(me, "me", &lanes))
+            .await
+            .unwrap()
+            .ready_lanes
     };
     let (first, second) = (world.ready_task().await, world.ready_task().await);
     let found = ready(Mark::START).await;
@@ -134,7 +149,7 @@ async fn the_tick_tells_what_there_is_to_do_and_nothing_else() {
     let me = ReplicaId(Uuid::new_v4());
     let tick = async || {
         let lanes = [(world.lane, Mark::START)];
-        world.db.tick(me, "me", LEASE, &lanes).await.unwrap()
+        world.db.tick(&question(me, "me", &lanes)).await.unwrap()
     };
     let quiet = Tick {
         lanes: 1,
@@ -177,7 +192,7 @@ async fn the_tick_tells_what_there_is_to_do_and_nothing_else() {
     assert_eq!(tick().await.paused_lanes, [world.lane]);
     assert_eq!(tick().await.other_replicas, 0);
     let other = ReplicaId(Uuid::new_v4());
-    world.db.tick(other, "other", LEASE, &[]).await.unwrap();
+    world.db.tick(&question(other, "other", &[])).await.unwrap();
     assert_eq!(tick().await.other_replicas, 1);
     world.db.replica_leaves(other).await.unwrap();
     assert_eq!(tick().await.other_replicas, 0);

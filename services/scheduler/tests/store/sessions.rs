@@ -9,7 +9,7 @@ use tasklease_scheduler::{
         state::TaskState,
         verdict::{self, End},
     },
-    store::Mark,
+    store::{Mark, TickQuestion},
 };
 use uuid::Uuid;
 
@@ -317,7 +317,14 @@ async fn tick_after_an_outage(world: &World) -> i64 {
         )
         .await;
     let me = tasklease_scheduler::domain::ids::ReplicaId(Uuid::new_v4());
-    let tick = world.db.tick(me, "me", LEASE, &[]).await.unwrap();
+    let question = TickQuestion {
+        replica: me,
+        name: "me",
+        lease: LEASE,
+        lanes: &[],
+        sessions: &[],
+    };
+    let tick = world.db.tick(&question).await.unwrap();
     assert!(!tick.expired, "nobody is given up in the same moment");
     tick.spared
 }
@@ -395,5 +402,43 @@ async fn of_tasks_that_go_down_together_again_and_again_only_the_common_one_is_q
     assert_eq!(world.read(killer).await.error.unwrap().kind, "POISONED");
     let last = world.read(innocents[2]).await;
     assert_eq!((last.state, last.attempt), (TaskState::Pending, 0));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_tick_names_connected_sessions_that_are_over() {
+    let world = World::new().await;
+    let (lives, over) = (world.session("one").await, world.session("two").await);
+    world.let_expire(over).await;
+    world.db.expire_sessions(10, decide).await.unwrap();
+    let question = TickQuestion {
+        replica: tasklease_scheduler::domain::ids::ReplicaId(Uuid::new_v4()),
+        name: "me",
+        lease: LEASE,
+        lanes: &[],
+        sessions: &[lives, over],
+    };
+    assert_eq!(world.db.tick(&question).await.unwrap().gone_sessions, [over]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_leases_of_some_tasks_come_with_all_others_of_their_grants() {
+    let world = World::new().await;
+    let session = world.session("w").await;
+    for _ in 0..3 {
+        world.ready_task().await;
+    }
+    let together = world.claim(session, 2).await;
+    let apart = world.claim(session, 1).await.remove(0);
+    let asked = [together[0].key.task];
+    let found = world.db.session_leases(&[session], Some(&asked)).await.unwrap();
+    let mut found: Vec<_> = found.into_iter().map(|(_, known)| known.lease.key).collect();
+    found.sort();
+    let mut expected: Vec<_> = together.iter().map(|lease| lease.key).collect();
+    expected.sort();
+    assert_eq!(found, expected);
+    assert_eq!(world.leases(session).await.len(), 3);
+    assert_ne!(apart.grant, together[0].grant);
     world.end().await;
 }

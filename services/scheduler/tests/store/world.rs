@@ -142,7 +142,7 @@ impl World {
 
     /// The leases of a session that go on.
     pub(crate) async fn leases(&self, session: SessionId) -> Vec<Lease> {
-        let leases = self.db.session_leases(&[session]).await.unwrap();
+        let leases = self.db.session_leases(&[session], None).await.unwrap();
         leases.into_iter().map(|(_, known)| known.lease).collect()
     }
 
@@ -224,7 +224,7 @@ impl World {
 pub(crate) fn config(test: &TestDatabase) -> DatabaseConfig {
     DatabaseConfig {
         url: test.url(),
-        read_connections: 6,
+        list_connections: 6,
         claim_connections: 3,
         statement_timeout: Duration::from_secs(30),
     }

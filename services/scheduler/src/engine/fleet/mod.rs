@@ -168,6 +168,11 @@ impl Fleet {
         }
     }
 
+    /// The sessions that are connected here.
+    pub(super) fn connected(&self) -> Vec<SessionId> {
+        self.state().sessions.keys().copied().collect()
+    }
+
     /// Adds credit to the stream that gave it.
     pub(super) fn add_credit(&self, id: SessionId, generation: Generation, tasks: u32) {
         self.state().dispatch.add_credit(id, generation, tasks);

@@ -1,6 +1,6 @@
 -- tick: one look at everything that may need a background job; now and then it says that this scheduler is alive.
 -- $1 this scheduler, $2 its name, $3 lanes that somebody here serves, and where to begin in each:
--- $4 rank, $5 order key, $6 first task; $7 lease duration of sessions (µs)
+-- $4 rank, $5 order key, $6 first task; $7 lease duration of sessions (µs), $8 sessions that are connected here
 WITH gap AS MATERIALIZED (
     SELECT now() - greatest($7::bigint / 3, 3000000) * interval '1 microsecond' AS since
 ),
@@ -13,7 +13,8 @@ spared AS (
     SET expires_at = now() + $7::bigint * interval '1 microsecond', was_spared = true
     -- Who was heard since then needs no help.
     WHERE s.id IN (SELECT id FROM tasklease.session, away
-                   WHERE heartbeat_at <= away.since ORDER BY id FOR UPDATE OF session)
+                   -- Once: who is not heard after that either may have given up.
+                   WHERE heartbeat_at <= away.since AND NOT was_spared ORDER BY id FOR UPDATE OF session)
     RETURNING 1
 ),
 alive AS (
@@ -46,4 +47,6 @@ SELECT NOT EXISTS (SELECT FROM away)
        (SELECT count(*) FROM tasklease.scheduler
         WHERE id <> $1 AND seen_at > now() - interval '15 seconds' AND left_at IS NULL)::int AS other_replicas,
        (SELECT count(*) FROM tasklease.lane) AS lanes,
-       (SELECT count(*) FROM spared) AS spared
+       (SELECT count(*) FROM spared) AS spared,
+       ARRAY(SELECT id FROM unnest($8::uuid[]) AS connected (id)
+             WHERE NOT EXISTS (SELECT FROM tasklease.session s WHERE s.id = connected.id)) AS gone_sessions
