@@ -1,7 +1,7 @@
 //! The hot path and the background loops: what runs between the wire and the database.
 //!
 //! [`Engine`] holds the parts and is what `api` calls. Batchers collect work for one statement each, the
-//! [`fleet::Fleet`] knows the sessions whose streams end here, the dispatcher claims for all of them.
+//! [`fleet::Fleet`] knows the sessions connected to this replica, the dispatcher claims for all of them.
 
 mod acceptance;
 mod background;

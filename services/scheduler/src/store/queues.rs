@@ -77,7 +77,7 @@ pub struct WorkerRecord {
     pub created_us: i64,
     /// When its last heartbeat was stored.
     pub heartbeat_us: i64,
-    /// The replica that its streams end at.
+    /// The replica that it was connected to when last heard of.
     pub scheduler: String,
 }
 
