@@ -295,3 +295,12 @@ async fn the_id_of_a_deleted_task_answers_for_itself() {
     crate::calls::refused(single, tonic::Code::AlreadyExists, "TASK_DELETED");
     scheduler.end().await;
 }
+
+#[tokio::test]
+async fn many_who_read_single_tasks_at_once_are_served_in_turn() {
+    let scheduler = Scheduler::start().await;
+    let id = submit_one(&scheduler).await;
+    let states = join_all((0..400).map(|_| state(&scheduler, &id))).await;
+    assert!(states.iter().all(|state| *state == TaskState::Pending));
+    scheduler.end().await;
+}
