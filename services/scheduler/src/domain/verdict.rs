@@ -71,8 +71,9 @@ impl End {
     }
 }
 
-/// Decides about a run whose worker reported its end. `timed_out` says that the scheduler had asked
-/// it to stop because its time was up; `jitter` is a random number of 0 to 1.
+/// Decides about a run whose worker reported its end. `timed_out` says whether its time was up, so that
+/// a worker that stopped it for that reason, or failed after it, has timed out; `jitter` is a random
+/// number of 0 to 1.
 pub fn reported(
     lease: &Lease,
     worker: impl Into<Arc<str>>,
@@ -115,7 +116,7 @@ const TIMED_OUT: &str = "TIMED_OUT";
 /// Whether a run had used up its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimedOut {
-    /// It had, and was told to stop.
+    /// It had.
     Yes,
     /// It had not.
     No,

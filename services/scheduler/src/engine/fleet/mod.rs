@@ -425,7 +425,9 @@ impl Fleet {
     ) -> Vec<Option<Settling>> {
         let mut state = self.state();
         let mut session = state.sessions.get_mut(&id);
-        keys.map(|key| session.as_mut()?.begin_to_settle(key)).collect()
+        let now = Instant::now();
+        keys.map(|key| session.as_mut()?.begin_to_settle(key, now))
+            .collect()
     }
 
     /// The grants of which these are all the leases that go on, as far as this replica knows, which may know of more

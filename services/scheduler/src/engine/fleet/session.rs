@@ -62,7 +62,7 @@ pub struct Settling {
     pub lease: Lease,
     /// The worker's name.
     pub worker: Arc<str>,
-    /// Whether it was told to stop because its time was up.
+    /// Whether its time was up.
     pub timed_out: TimedOut,
 }
 
@@ -201,11 +201,11 @@ impl Session {
         }
     }
 
-    pub(super) fn begin_to_settle(&mut self, key: LeaseKey) -> Option<Settling> {
+    pub(super) fn begin_to_settle(&mut self, key: LeaseKey, now: Instant) -> Option<Settling> {
         let worker = self.worker.clone();
         let held = self.leases.get_mut(&key)?;
         held.settling = true;
-        Some(held.settling(worker))
+        Some(held.settling(worker, now))
     }
 
     /// A lease has ended.
@@ -258,7 +258,7 @@ impl Session {
             }
             held.settling = true;
             stale.push(held.lease.key);
-            let settling = held.settling(self.worker.clone());
+            let settling = held.settling(self.worker.clone(), now);
             overdue.push(if unaccepted {
                 Overdue::NotAccepted(settling)
             } else {
@@ -324,11 +324,18 @@ impl Session {
 }
 
 impl Held {
-    fn settling(&self, worker: Arc<str>) -> Settling {
+    /// True if its time is up. Another replica may have told the worker so: its age says it as well.
+    fn is_out_of_time(&self, now: Instant) -> bool {
+        let limit = self.lease.run_timeout;
+        self.out_of_time.is_some()
+            || limit.is_some_and(|limit| now.saturating_duration_since(self.since) >= limit)
+    }
+
+    fn settling(&self, worker: Arc<str>, now: Instant) -> Settling {
         Settling {
             lease: self.lease.clone(),
             worker,
-            timed_out: if self.out_of_time.is_some() {
+            timed_out: if self.is_out_of_time(now) {
                 TimedOut::Yes
             } else {
                 TimedOut::No

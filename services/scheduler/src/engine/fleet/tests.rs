@@ -378,3 +378,17 @@ fn credit_comes_back_when_nothing_was_stored_and_a_doubtful_end_is_looked_into()
     assert_eq!(fleet.take_sessions_to_reconcile(), [session(1)]);
     assert!(two > one && fleet.reserve_direct(&[Some(LANE)]).is_some());
 }
+
+#[test]
+fn a_run_whose_time_is_up_has_timed_out_although_another_replica_told_its_worker() {
+    let fleet = Fleet::default();
+    let limit = Duration::from_secs(60);
+    for (n, age, expected) in [(1, limit / 2, TimedOut::No), (2, limit * 2, TimedOut::Yes)] {
+        let mut timed = aged(n, 1, age);
+        timed.lease.run_timeout = Some(limit);
+        let key = timed.lease.key;
+        let _reports = attach_report(&fleet, session(n), vec![timed]);
+        let settling = fleet.begin_to_settle(session(n), [key].into_iter()).remove(0);
+        assert_eq!(settling.expect("the session holds it").timed_out, expected);
+    }
+}
