@@ -157,13 +157,16 @@ impl Loss {
     }
 
     /// True if the task, and not one of the others, is what kills workers, as far as anybody can tell: `limit` workers
-    /// died with it in hand, and either it was alone in at least half as many of them, or no other task that died with
-    /// it now has seen as many.
+    /// died with it in hand, and it was alone in at least half of them; or twice as many died, it had company this time,
+    /// and none of those that died with it now has seen as many. Being in the hands of workers that die for other
+    /// reasons proves little, so company counts half.
     fn is_to_blame(&self, limit: i32) -> bool {
-        let enough = self.before() + 1 >= limit;
-        let alone = self.others == 0 && (self.alone_before + 1) * 2 >= limit;
-        let common = self.others > 0 && self.before() > self.most_of_others;
-        enough && (alone || common)
+        let losses = self.before() + 1;
+        if self.others == 0 {
+            losses >= limit && (self.alone_before + 1) * 2 >= limit
+        } else {
+            losses >= limit.saturating_mul(2) && self.before() > self.most_of_others
+        }
     }
 
     /// How long its task waits before it runs again. Tasks that were lost together more than once come back apart, so
@@ -476,11 +479,12 @@ mod tests {
             );
             assert!(delay <= LONGEST_APART);
         }
-        let common = Loss {
-            most_of_others: 1,
-            ..together(2)
+        let common = |before| Loss {
+            most_of_others: before - 1,
+            ..together(before)
         };
-        assert!(is_poisoned(&lost(&lease(1), "w", &common, LIMIT, 1.0)));
+        assert!(!is_poisoned(&lost(&lease(1), "w", &common(4), LIMIT, 1.0)));
+        assert!(is_poisoned(&lost(&lease(1), "w", &common(5), LIMIT, 1.0)));
     }
 
     /// One task kills its worker as soon as it runs; three others take long. All start whenever they are due, in one
