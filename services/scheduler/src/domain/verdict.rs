@@ -182,8 +182,8 @@ impl Loss {
 }
 
 /// Half of the time over which tasks are spread that were lost together for the second time.
-const APART: Duration = Duration::from_secs(5);
-const LONGEST_APART: Duration = Duration::from_secs(600);
+const APART: Duration = Duration::from_secs(1);
+const LONGEST_APART: Duration = Duration::from_secs(30);
 
 /// Decides about a run whose worker was lost. A task that has cost `limit` workers their life is quarantined. A run
 /// counts as an attempt if its task was alone in the worker's hands; of several, nobody knows which one is to blame.
