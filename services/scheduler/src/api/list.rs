@@ -18,7 +18,7 @@ use crate::{
         name::{QueueName, TaskType},
         state::TaskState,
     },
-    store::{Database, Detail, ListQuery, ListSource},
+    store::{Database, ListQuery, ListSource},
 };
 
 /// Tasks read at once. Each may be some 100 KiB, and a page that is full by bytes has no use for the rest.
@@ -78,7 +78,7 @@ impl Filters {
             // One more than the page tells whether there is another.
             let (ids, rest) = self.look(db, below, look_at, size + 1 - tasks.len()).await?;
             for ids in ids.chunks(READ) {
-                for record in db.read_tasks(ids, Detail::Summary).await? {
+                for record in db.read_listed_tasks(ids).await? {
                     if !self.wants(record.state) {
                         continue;
                     }

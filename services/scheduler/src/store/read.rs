@@ -37,6 +37,14 @@ impl Database {
         read_tasks(&self.reading().await?, ids, detail).await
     }
 
+    /// Reads the tasks of a list, which do not keep those waiting who read a single one.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn read_listed_tasks(&self, ids: &[TaskId]) -> Result<Vec<TaskRecord>, StoreError> {
+        read_tasks(&self.listing().await?, ids, Detail::Summary).await
+    }
+
     /// Reads one task.
     ///
     /// # Errors
