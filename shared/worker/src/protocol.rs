@@ -8,6 +8,7 @@ mod actor;
 mod claiming;
 mod credit;
 mod event;
+mod fence;
 mod heartbeats;
 mod kept_stream;
 mod leases;

@@ -474,10 +474,10 @@ async fn when_the_session_ends_its_code_is_cancelled_and_a_new_session_begins() 
 #[tokio::test]
 async fn without_acknowledged_heartbeats_the_worker_stops_its_own_code() {
     let mut peer = Peer::start().await;
-    let (wait, _go, mut told) = Wait::new();
+    let (wait, go, mut told) = Wait::new();
     let (seen, mut deaf_told) = unbounded_channel();
     let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(wait).register(Deaf(seen)));
-    let (claim, _silent, _) = peer.session("s1", Timing::Short).await;
+    let (claim, _silent, _) = peer.session("s1", Timing::Unheard).await;
     claim.lease("t1", "wait", "{}");
     claim.lease("t2", "deaf", "{}");
     assert_eq!(saw(&mut told).await, Seen::Started);
@@ -487,17 +487,50 @@ async fn without_acknowledged_heartbeats_the_worker_stops_its_own_code() {
         lost("no scheduler confirmed the session in time")
     );
     assert_eq!(saw(&mut deaf_told).await, Seen::Dropped);
-    // The worker may have tried to go on with the old session before it gave it up.
-    let hello = loop {
-        let (claim, hello) = peer.hello().await;
-        if hello.session_id.is_empty() {
-            claim.open("s2", Timing::Usual, Answer::New);
-            break (claim, hello);
+    // Nobody knows whether the session is over. It is: nothing of it may be reported any more.
+    let (claim, hello) = peer.hello().await;
+    assert_eq!(hello.session_id, "s1");
+    claim.open("s2", Timing::Usual, Answer::New);
+    let mut reports = peer.report_stream("s2").await;
+    go.add_permits(1);
+    claim.lease("t3", "wait", "{}");
+    assert!(is_success(&reports.outcome_of("t3").await));
+    stop(worker, &mut reports).await;
+}
+
+#[tokio::test]
+async fn when_a_scheduler_is_back_what_ran_is_handed_back_and_what_had_ended_is_reported() {
+    let mut peer = Peer::start().await;
+    let (wait, _go, mut told) = Wait::new();
+    let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(wait).register(Echo));
+    let (claim, _silent, _) = peer.session("s1", Timing::Unheard).await;
+    claim.lease("t1", "wait", "{}");
+    claim.lease("t2", "echo", "{}");
+    assert_eq!(saw(&mut told).await, Seen::Started);
+    assert_eq!(
+        saw(&mut told).await,
+        lost("no scheduler confirmed the session in time")
+    );
+    let (mut claim, hello) = peer.hello().await;
+    assert_eq!(hello.session_id, "s1");
+    let mut held = hello.held;
+    held.sort_by(|one, other| one.task_id.cmp(&other.task_id));
+    assert_eq!(held, [lease_ref("t1"), lease_ref("t2")]);
+    claim.open("s1", Timing::Usual, Answer::Resumed);
+    let mut reports = peer.report_stream("s1").await;
+    let (mut handed_back, mut succeeded) = (None, None);
+    while handed_back.is_none() || succeeded.is_none() {
+        let report = reports.report().await;
+        match report.news.expect("news") {
+            News::Released(_) => handed_back = Some(report.task_id),
+            News::Succeeded(_) => succeeded = Some(report.task_id),
+            _ => {}
         }
-    };
-    assert!(hello.1.held.is_empty());
-    worker.shutdown.trigger_hard();
-    worker.ended().await.expect("a clean end");
+    }
+    assert_eq!(handed_back, Some(lease_ref("t1").task_id));
+    assert_eq!(succeeded, Some(lease_ref("t2").task_id));
+    assert_eq!(claim.credit().await, 2, "both slots are free again");
+    stop(worker, &mut reports).await;
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ use super::{
 
 /// How long code of a lost lease may tidy up before its future is dropped. The fence leaves a fifth
 /// of the lease duration for it.
-const TIDY_UP: Duration = Duration::from_millis(500);
+pub(super) const TIDY_UP: Duration = Duration::from_millis(500);
 /// The most events handled before the timers are looked at again.
 const MAX_EVENTS: usize = 1_024;
 
@@ -245,7 +245,7 @@ impl Actor {
         let moments = [
             self.claim.due(),
             session.and_then(|_| self.report.due()),
-            session.map(|session| session.heartbeats.fence_at()),
+            session.and_then(|session| session.heartbeats.fence_at()),
             session.and_then(|session| session.heartbeats.next()),
             session
                 .filter(|_| !self.report.is_renewing())
@@ -257,42 +257,6 @@ impl Actor {
             self.stopping.next_wake(),
         ];
         moments.into_iter().flatten().min()
-    }
-
-    fn check_fence(&mut self, now: Instant) {
-        if self
-            .session
-            .as_ref()
-            .is_some_and(|session| session.heartbeats.fence_at() <= now)
-        {
-            self.lose_session("no scheduler confirmed the session in time", now);
-        }
-    }
-
-    /// The session is over: its leases are lost, nothing of them may be reported, and the worker
-    /// starts anew.
-    pub(super) fn lose_session(&mut self, reason: &str, now: Instant) {
-        let code = self.leases.remove_all();
-        tracing::warn!(reason, running = code.len(), "session lost");
-        for code in code {
-            self.stop_lost_code(code, reason, now);
-        }
-        self.session = None;
-        self.outbox.clear();
-        self.with_news.clear();
-        self.delayed_news.clear();
-        self.refusals.clear();
-        self.hello_at = None;
-        self.deferred.clear();
-        self.report.shut();
-        self.claim.shut();
-        self.credit.stream_replaced();
-        if !self.stopping.is_requested() {
-            self.claim.renew(
-                now + Duration::from_millis(100).mul_f64(rand::random()),
-                Target::Any,
-            );
-        }
     }
 
     /// Stops code whose lease is lost: tells it, and drops its future if it does not listen.

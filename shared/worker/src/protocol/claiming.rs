@@ -108,7 +108,7 @@ impl Actor {
         self.credit.stream_replaced();
         if goes_on {
             tracing::info!(session = opened.session_id, "session goes on");
-            self.follow_claim_stream(now);
+            self.go_on(hello_at, now);
             return;
         }
         if self.session.is_some() {
@@ -132,6 +132,25 @@ impl Actor {
             heartbeats: Heartbeats::new(heartbeat, lease, hello_at),
         });
         self.report.shut();
+        self.open_report(now);
+    }
+
+    /// The session goes on, by a hello that was sent at `hello_at`.
+    fn go_on(&mut self, hello_at: Instant, now: Instant) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        let was_trusted = session.heartbeats.is_trusted();
+        session.heartbeats.resumed(hello_at);
+        if was_trusted {
+            self.follow_claim_stream(now);
+        } else {
+            self.open_report(now);
+        }
+    }
+
+    /// Opens the report stream at the replica of the claim stream.
+    fn open_report(&mut self, now: Instant) {
         let target = self.claim.picked().cloned().map_or(Target::Any, Target::Same);
         self.report.renew(now, target);
     }

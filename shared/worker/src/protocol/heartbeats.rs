@@ -19,7 +19,8 @@ pub(crate) struct Heartbeats {
     lease: Duration,
     /// When the latest heartbeat that was acknowledged had been sent. The scheduler extended the
     /// lease after that moment, so the lease lasts at least until this plus its duration.
-    proof: Instant,
+    /// `None` once that time was over: the session may be alive or not.
+    proof: Option<Instant>,
     next: Option<Instant>,
     /// Sequences under way on the current stream, and when they were sent.
     under_way: BTreeMap<u64, Instant>,
@@ -36,7 +37,7 @@ impl Heartbeats {
         Self {
             interval,
             lease,
-            proof: hello_at,
+            proof: Some(hello_at),
             next: None,
             under_way: BTreeMap::new(),
             until_named: NAMED,
@@ -73,15 +74,31 @@ impl Heartbeats {
     /// An acknowledgement, perhaps of a heartbeat.
     pub(crate) fn acknowledged(&mut self, sequence: u64) {
         if let Some(sent) = self.under_way.remove(&sequence) {
-            self.proof = self.proof.max(sent);
+            self.proof = self.proof.max(Some(sent));
             // Whoever acknowledges a later one has stored the earlier ones too.
             self.under_way = self.under_way.split_off(&sequence);
         }
     }
 
-    /// When the worker must have stopped its tasks unless another acknowledgement comes.
-    pub(crate) fn fence_at(&self) -> Instant {
-        self.proof + self.lease.mul_f64(FENCE)
+    /// When the worker must have stopped its tasks unless another acknowledgement comes; `None` if it has stopped them.
+    pub(crate) fn fence_at(&self) -> Option<Instant> {
+        self.proof.map(|proof| proof + self.lease.mul_f64(FENCE))
+    }
+
+    /// No acknowledgement came in time: nothing is known of the session until a scheduler goes on with it.
+    pub(crate) fn lose_proof(&mut self) {
+        self.proof = None;
+        self.stream_lost();
+    }
+
+    /// A scheduler went on with the session after a hello that was sent then.
+    pub(crate) fn resumed(&mut self, hello_at: Instant) {
+        self.proof = self.proof.max(Some(hello_at));
+    }
+
+    /// True until the fence.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.proof.is_some()
     }
 
     /// When the oldest heartbeat under way is overdue.
@@ -112,7 +129,7 @@ mod tests {
         let mut heartbeats = session(start);
         assert_eq!(
             heartbeats.fence_at(),
-            start + 12 * SECOND,
+            Some(start + 12 * SECOND),
             "the hello counts first"
         );
         heartbeats.stream_opened(start + SECOND);
@@ -120,17 +137,17 @@ mod tests {
         heartbeats.sent(8, start + 6 * SECOND);
         assert_eq!(
             heartbeats.fence_at(),
-            start + 12 * SECOND,
+            Some(start + 12 * SECOND),
             "sending alone proves nothing"
         );
         heartbeats.acknowledged(7);
-        assert_eq!(heartbeats.fence_at(), start + 13 * SECOND);
+        assert_eq!(heartbeats.fence_at(), Some(start + 13 * SECOND));
         heartbeats.acknowledged(8);
-        assert_eq!(heartbeats.fence_at(), start + 18 * SECOND);
+        assert_eq!(heartbeats.fence_at(), Some(start + 18 * SECOND));
         heartbeats.acknowledged(7);
         assert_eq!(
             heartbeats.fence_at(),
-            start + 18 * SECOND,
+            Some(start + 18 * SECOND),
             "the proof never goes back"
         );
     }

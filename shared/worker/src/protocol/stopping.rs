@@ -88,6 +88,13 @@ impl Actor {
     pub(super) fn stop(&mut self, urgency: Urgency, now: Instant) {
         self.stopping.asked = Some(urgency);
         self.launcher.tell_draining();
+        if self
+            .session
+            .as_ref()
+            .is_some_and(|session| !session.heartbeats.is_trusted())
+        {
+            self.lose_session("the worker stops before a scheduler went on with it", now);
+        }
         // Ends the open credit; leases that are on their way are still heard and handed back.
         self.claim.finish_sending();
         self.hello_at = None;

@@ -169,6 +169,8 @@ pub(crate) enum Timing {
     Usual,
     /// A lease so short that the fence comes within the test.
     Short,
+    /// The same, and no heartbeat is overdue before the fence.
+    Unheard,
 }
 
 /// Whether a session goes on.
@@ -200,6 +202,7 @@ impl ClaimStream {
         let (heartbeat, lease) = match timing {
             Timing::Usual => (millis(5_000), millis(15_000)),
             Timing::Short => (millis(200), millis(1_500)),
+            Timing::Unheard => (millis(5_000), millis(1_500)),
         };
         self.send(claim_task_response::Message::Session(SessionOpened {
             session_id: session.to_owned(),
