@@ -60,3 +60,5 @@ pub const LOSSES: i32 = 3;
 pub const WORKER_LANES: usize = 10_000;
 /// Most combinations of a queue and a task type that tasks were ever submitted to.
 pub const LANES: i64 = 20_000;
+/// Progress reports and log lines of a run that are kept: those with the highest numbers.
+pub const RUN_EVENTS: i64 = 10_000;

@@ -6,12 +6,16 @@ use super::{
 };
 use crate::domain::{
     ids::{LeaseKey, LeaseNo, TaskId},
+    limits,
     report::{EventKind, TaskEvent},
     task::EventCursor,
 };
 
 const PROGRESS: i16 = 1;
 const LOG: i16 = 2;
+
+/// Old events of a run that one append removes at most; the next ones remove the rest.
+const REMOVED_AT_ONCE: i64 = 5_000;
 
 /// An event as it was stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +49,7 @@ impl StoredEvent {
 
 impl Database {
     /// Appends events of leases that have not ended; others, and those that were appended before, are dropped.
+    /// Removes the oldest of a run that has more than [`limits::RUN_EVENTS`].
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -101,6 +106,8 @@ impl Database {
                     &levels,
                     &cards,
                     &worker_times,
+                    &limits::RUN_EVENTS,
+                    &REMOVED_AT_ONCE,
                 ],
             )
             .await?;

@@ -2,6 +2,7 @@
 
 use tasklease_scheduler::domain::{
     ids::LeaseKey,
+    limits,
     report::{EventKind, TaskEvent},
     task::EventCursor,
 };
@@ -253,5 +254,69 @@ async fn the_workers_time_is_kept_unless_it_is_absurd() {
         })
         .collect();
     assert_eq!(kept, [Some(now - hour), Some(now), None, None, None, None, None]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn of_a_run_that_says_too_much_the_newest_events_and_the_latest_progress_stay() {
+    let world = World::new().await;
+    let (_, lease) = world.running_task().await;
+    let (_, other) = world.running_task().await;
+    let append = async |events: &[TaskEvent]| world.db.append_events(events).await.unwrap();
+    let numbers = async |lease: LeaseKey| -> Vec<i64> {
+        let events = read(&world, lease, EventCursor::default(), i64::MAX).await;
+        events.iter().map(|event| event.number).collect()
+    };
+    let most = limits::RUN_EVENTS;
+    append(&[
+        progress(lease.key, 1, 1.0),
+        progress(lease.key, 2, 2.0),
+        log(lease.key, 3, "old"),
+    ])
+    .await;
+    append(&[log(other.key, 1, "of another task")]).await;
+    let newest: Vec<TaskEvent> = (4..=most + 3)
+        .map(|number| log(lease.key, number, "new"))
+        .collect();
+    for events in newest.chunks(4_000) {
+        append(events).await;
+    }
+    let kept: Vec<i64> = std::iter::once(2).chain(4..=most + 3).collect();
+    assert!(
+        numbers(lease.key).await == kept,
+        "the latest progress, and the newest events"
+    );
+    append(&[log(lease.key, 3, "late")]).await;
+    assert!(numbers(lease.key).await == kept, "what is too old is not stored");
+    append(&[
+        log(lease.key, 1_000_000, "a jump"),
+        log(lease.key, 500_000, "and back"),
+    ])
+    .await;
+    append(&[log(lease.key, 600_000, "and back again")]).await;
+    while numbers(lease.key).await.len() > 2 {
+        append(&[log(lease.key, 1_000_000, "again")]).await;
+    }
+    assert_eq!(numbers(lease.key).await, [2, 1_000_000]);
+    assert_eq!(numbers(other.key).await, [1]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_late_event_of_an_ended_run_removes_nothing() {
+    let world = World::new().await;
+    let (_, lease) = world.running_task().await;
+    world
+        .db
+        .append_events(&[log(lease.key, 1, "a line")])
+        .await
+        .unwrap();
+    world.settle(succeeded(&lease)).await;
+    world
+        .db
+        .append_events(&[log(lease.key, 1_000_000, "late")])
+        .await
+        .unwrap();
+    assert_eq!(read(&world, lease.key, EventCursor::default(), 10).await.len(), 1);
     world.end().await;
 }
