@@ -18,7 +18,7 @@ use crate::{
         name::{QueueName, TaskType},
         state::TaskState,
     },
-    store::{Database, ListQuery, ListSource},
+    store::{Database, IdRanges, ListQuery, ListSource},
 };
 
 /// Tasks read at once. Each may be some 100 KiB, and a page that is full by bytes has no use for the rest.
@@ -30,6 +30,9 @@ const LARGEST_LOOK: i64 = 64_000;
 
 /// How long a page may look for tasks before it is returned with what it has, however little.
 const LOOK_FOR: Duration = Duration::from_millis(500);
+
+/// Lanes whose tasks are looked for where there are some. Of so many lanes, some task is nearly everywhere.
+const LANES_BY_SPAN: usize = 100;
 
 /// What a list is narrowed to.
 struct Filters {
@@ -109,8 +112,15 @@ impl Filters {
         look_at: i64,
         at_most: usize,
     ) -> Result<(Vec<TaskId>, Option<TaskId>), Error> {
+        let ids = match &self.lanes {
+            Some(lanes) if lanes.len() <= LANES_BY_SPAN => db.ids_of_lanes(lanes, below).await?,
+            _ => IdRanges::below(below),
+        };
+        if ids.is_empty() {
+            return Ok((Vec::new(), None));
+        }
         let query = ListQuery {
-            below,
+            ids,
             lanes: self.lanes.clone(),
             look_at,
             at_most: i64::try_from(at_most.max(READ)).unwrap_or(i64::MAX),

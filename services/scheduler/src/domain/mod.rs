@@ -12,6 +12,7 @@ pub mod new_task;
 pub mod outcome;
 pub mod report;
 pub mod session;
+pub mod span;
 pub mod state;
 pub mod task;
 pub mod verdict;

@@ -1,7 +1,7 @@
-//! Names of lanes, remembered: a lane never changes once it exists.
+//! Names of lanes, remembered. A lane never changes, and is gone only once nobody used it for days.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -11,9 +11,13 @@ use crate::{
         error::Error,
         ids::LaneId,
         name::{QueueName, TaskType},
+        span::Span,
     },
     store::{Database, EnsuredLane, StoreError},
 };
+
+/// Spans of lanes that are remembered at most.
+const NOTED: usize = 50_000;
 
 type LaneName = (QueueName, TaskType);
 
@@ -22,6 +26,10 @@ pub(super) struct LaneCache {
     db: Database,
     fleet: Arc<Fleet>,
     known: RwLock<Known>,
+    /// Spans of lanes that are stored for certain.
+    noted: RwLock<HashSet<(LaneId, Span)>>,
+    /// Held while spans are stored, so that callers who need the same one store it once.
+    noting: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -36,6 +44,8 @@ impl LaneCache {
             db,
             fleet,
             known: RwLock::default(),
+            noted: RwLock::default(),
+            noting: tokio::sync::Mutex::default(),
         }
     }
 
@@ -96,13 +106,56 @@ impl LaneCache {
         Ok(())
     }
 
-    /// Learns of all lanes if their number is not the one that is known.
+    /// Of some lanes and spans, those that may not be stored.
+    pub(super) fn not_noted(&self, spans: impl Iterator<Item = (LaneId, Span)>) -> Vec<(LaneId, Span)> {
+        let noted = self.noted.read().unwrap_or_else(PoisonError::into_inner);
+        let mut missing = Vec::new();
+        let mut before = None;
+        for span in spans {
+            // Most batches are of one lane and time.
+            if before.replace(span) != Some(span) && !noted.contains(&span) {
+                missing.push(span);
+            }
+        }
+        missing
+    }
+
+    /// Stores spans of lanes before tasks come that lists find by them. False if a lane is gone, and is forgotten.
+    pub(super) async fn note(&self, spans: Vec<(LaneId, Span)>) -> Result<bool, StoreError> {
+        let _one_at_a_time = self.noting.lock().await;
+        let spans = self.not_noted(spans.into_iter());
+        if spans.is_empty() {
+            return Ok(true);
+        }
+        let gone = self.db.ensure_spans(&spans).await?;
+        if !gone.is_empty() {
+            self.forget(|lane| gone.contains(&lane));
+            return Ok(false);
+        }
+        let mut noted = self.noted.write().unwrap_or_else(PoisonError::into_inner);
+        if noted.len() + spans.len() > NOTED {
+            noted.clear();
+        }
+        noted.extend(spans);
+        Ok(true)
+    }
+
+    fn forget(&self, is_gone: impl Fn(LaneId) -> bool) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.by_id.retain(|lane, _| !is_gone(*lane));
+        known.by_name.retain(|_, lane| !is_gone(*lane));
+    }
+
+    /// Learns of all lanes, and forgets those that are gone, if their number is not the one that is known.
     pub(super) async fn load_if_not(&self, count: i64) -> Result<(), StoreError> {
         let known = self.known().by_id.len();
         if i64::try_from(known).is_ok_and(|known| known == count) {
             return Ok(());
         }
-        for lane in self.db.lanes(None).await? {
+        let lanes = self.db.lanes(None).await?;
+        let ids: HashSet<LaneId> = lanes.iter().map(|lane| lane.id).collect();
+        self.forget(|lane| !ids.contains(&lane));
+        for lane in lanes {
             self.add(lane);
         }
         Ok(())

@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    domain::ids::TaskId,
-    store::{Database, RetentionBite, RetentionPage, RetentionPolicy, StoreError},
+    domain::{ids::TaskId, span::Span},
+    store::{Database, RetentionBite, RetentionPage, RetentionPolicy, SpanCursor, StoreError},
 };
 
 /// What one statement removes: large enough that a pass is faster than tasks can end, small enough for seconds.
@@ -16,6 +16,10 @@ const BITE: RetentionBite = RetentionBite {
     tasks: 5_000,
     events: 50_000,
 };
+
+/// Spans that one statement looks at, and lanes that one deletes.
+const SPANS: i64 = 1_000;
+const LANES: i64 = 1_000;
 
 /// Time between passes; tasks are kept for days.
 const PASS_EVERY: Duration = Duration::from_secs(600);
@@ -72,7 +76,32 @@ pub(super) async fn run(db: Database, policy: RetentionPolicy, stop: Cancellatio
 /// # Errors
 /// A database that cannot be reached; the next pass begins anew.
 pub async fn run_once(db: &Database, policy: &RetentionPolicy, now: SystemTime) -> Result<i64, StoreError> {
-    Ok(pass(db, Old::Tasks, policy, now).await? + pass(db, Old::Events, policy, now).await?)
+    let removed = pass(db, Old::Tasks, policy, now).await? + pass(db, Old::Events, policy, now).await?;
+    forget_unused_lanes(db, policy.old_spans(now)).await?;
+    Ok(removed)
+}
+
+/// Deletes lanes whose last task is gone.
+async fn forget_unused_lanes(db: &Database, before: Span) -> Result<(), StoreError> {
+    let mut next = Some(SpanCursor::START);
+    while let Some(after) = next {
+        next = db.delete_empty_spans(after, before, SPANS).await?.next;
+    }
+    let mut removed = 0;
+    loop {
+        let lanes = db.delete_unused_lanes(LANES).await?;
+        removed += lanes;
+        if lanes == 0 {
+            break;
+        }
+    }
+    if removed > 0 {
+        tracing::info!(
+            removed,
+            "removed queues and task types that have no task any more"
+        );
+    }
+    Ok(())
 }
 
 async fn pass(db: &Database, old: Old, policy: &RetentionPolicy, now: SystemTime) -> Result<i64, StoreError> {

@@ -23,6 +23,7 @@ use crate::{
         ids::{GrantId, LaneId, LeaseKey, LeaseNo, SessionId, TaskId},
         lease::Lease,
         new_task::{NewTask, Start},
+        span::Span,
     },
     store::{ClaimedTask, Database, Mark, StoreError, StoredPayload, SubmitBatch, notify::Hints},
 };
@@ -120,6 +121,29 @@ impl Engine {
     /// # Errors
     /// An id that another task has, too much under way, or a database that cannot be reached.
     pub async fn submit(&self, tasks: Vec<NewTask>) -> Result<Stored, Error> {
+        let lanes = &self.parts.lanes;
+        let mut placed = self.in_lanes(tasks).await?;
+        for _ in 0..ROUNDS {
+            let spans = placed.iter().map(|(task, lane)| (*lane, Span::of(task.id)));
+            let spans = lanes.not_noted(spans);
+            if spans.is_empty() {
+                return self.parts.submitter.submit(placed).await;
+            }
+            let engine = self.clone();
+            let note = async move { engine.parts.lanes.note(spans).await };
+            if !self.parts.background.complete(note).await?? {
+                // A lane was deleted because nobody had used it for long.
+                placed = self.in_lanes(placed.into_iter().map(|(task, _)| task)).await?;
+            }
+        }
+        Err(Error::Unavailable("the queues of the tasks are being removed"))
+    }
+
+    async fn in_lanes(
+        &self,
+        tasks: impl IntoIterator<Item = NewTask, IntoIter: ExactSizeIterator>,
+    ) -> Result<Vec<(NewTask, LaneId)>, Error> {
+        let tasks = tasks.into_iter();
         let mut placed = Vec::with_capacity(tasks.len());
         for task in tasks {
             let lane = match placed.last() {
@@ -129,7 +153,7 @@ impl Engine {
             };
             placed.push((task, lane));
         }
-        self.parts.submitter.submit(placed).await
+        Ok(placed)
     }
 
     async fn lane(&self, task: &NewTask) -> Result<LaneId, Error> {

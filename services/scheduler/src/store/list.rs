@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{database::Database, error::StoreError};
+use super::{database::Database, error::StoreError, spans::IdRanges};
 use crate::domain::ids::{LaneId, TaskId};
 
 /// A place to look for tasks. Each is read newest first, by an index of its own.
@@ -27,8 +27,8 @@ pub enum ListSource {
 /// Which ids to look for.
 #[derive(Debug, Clone)]
 pub struct ListQuery {
-    /// Only ids below this one.
-    pub below: TaskId,
+    /// Only these ids.
+    pub ids: IdRanges,
     /// Only these lanes; `None` means all.
     pub lanes: Option<Vec<LaneId>>,
     /// Look at this many rows at most.
@@ -71,10 +71,16 @@ impl Database {
             .lanes
             .as_ref()
             .map(|lanes| lanes.iter().map(|lane| lane.0).collect());
+        let (lows, highs): (Vec<Uuid>, Vec<Uuid>) = query
+            .ids
+            .ranges
+            .iter()
+            .map(|range| (range.start.0, range.end.0))
+            .unzip();
         let row = connection
             .query_opt(
                 source.sql(),
-                &[&query.below.0, &lanes, &query.look_at, &query.at_most],
+                &[&lows, &highs, &lanes, &query.look_at, &query.at_most],
             )
             .await?
             .ok_or_else(|| StoreError::Defect("a list gave no row".into()))?;
@@ -84,7 +90,8 @@ impl Database {
         let looked_to = if i64::try_from(ids.len()).is_ok_and(|found| found >= query.at_most) {
             ids.last().copied()
         } else {
-            last.filter(|_| looked_at >= query.look_at).map(TaskId)
+            let last = last.filter(|_| looked_at >= query.look_at).map(TaskId);
+            last.or(query.ids.rest)
         };
         Ok(ListStep { ids, looked_to })
     }

@@ -19,7 +19,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 5] = [
+const MIGRATIONS: [Migration; 6] = [
     Migration {
         version: 1,
         name: "tasks",
@@ -49,6 +49,13 @@ const MIGRATIONS: [Migration; 5] = [
         name: "losses",
         oldest_binary: 4,
         sql: include_str!("../../migrations/0005_losses.sql"),
+    },
+    Migration {
+        version: 6,
+        name: "lane_spans",
+        // An older one stores tasks that lists of their lane would not find.
+        oldest_binary: 6,
+        sql: include_str!("../../migrations/0006_lane_spans.sql"),
     },
 ];
 

@@ -9,7 +9,7 @@ use super::{
     database::{Database, micros, prepared},
     error::StoreError,
 };
-use crate::domain::ids::TaskId;
+use crate::domain::{ids::TaskId, limits, span::Span};
 
 /// How long to keep what has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +122,14 @@ fn page(row: &Row, above: TaskId, bite: RetentionBite) -> RetentionPage {
             Some(above)
         },
         removed,
+    }
+}
+
+impl RetentionPolicy {
+    /// Spans before this one may have no task left, and no task is submitted to them any more.
+    pub fn old_spans(&self, now: SystemTime) -> Span {
+        let latest_submit = 2 * limits::ID_CLOCK_SKEW;
+        Span::of(TaskId(id_at(now, self.ended.max(latest_submit))))
     }
 }
 

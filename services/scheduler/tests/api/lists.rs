@@ -1,5 +1,7 @@
 //! Pages and filters of lists.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use tasklease_proto::v1::{self, TaskState};
 use uuid::Uuid;
 
@@ -207,5 +209,35 @@ async fn workers_are_listed_page_by_page_with_what_they_said_of_themselves() {
         assert!(worker.create_time.is_some() && worker.heartbeat_time.is_some());
         assert!(Uuid::try_parse(&worker.session_id).is_ok() && !worker.scheduler.is_empty());
     }
+    scheduler.end().await;
+}
+
+#[tokio::test]
+async fn a_task_type_whose_lane_is_gone_can_be_submitted_again() {
+    let scheduler = Scheduler::start().await;
+    submit_one(&scheduler).await;
+    let database = scheduler.database.connect().await;
+    for table in ["lane_span", "ready", "task", "lane"] {
+        database
+            .execute(&format!("DELETE FROM tasklease.{table}"), &[])
+            .await
+            .unwrap();
+    }
+    // An id of another time than the last one, as it is bound to be when a lane is gone.
+    let hour_ago = SystemTime::now() - Duration::from_secs(3_600);
+    let millis = hour_ago.duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let id = Uuid::from_u128(millis << 80 | 7 << 76 | 8 << 60 | 1).to_string();
+    let spec = v1::TaskSpec {
+        task_id: id.clone(),
+        ..spec()
+    };
+    submit(&scheduler, spec).await;
+    let of_type = v1::ListTasksRequest {
+        task_type: "t".into(),
+        ..Default::default()
+    };
+    assert_eq!(all(&scheduler, of_type).await, [id.as_str()]);
+    let mut worker = RawWorker::connect(&scheduler.channel).await;
+    assert_eq!(worker.take_one().await.task_id, id);
     scheduler.end().await;
 }

@@ -7,7 +7,7 @@ use tasklease_scheduler::{
         new_task::NewTask,
         state::TaskState,
     },
-    store::{Detail, ListQuery, ListSource, ListStep},
+    store::{Detail, IdRanges, ListQuery, ListSource, ListStep},
 };
 use uuid::Uuid;
 
@@ -15,7 +15,7 @@ use crate::world::{World, failed, failed_for_good, new_task, queue, succeeded, t
 
 fn all() -> ListQuery {
     ListQuery {
-        below: TaskId(Uuid::max()),
+        ids: IdRanges::below(TaskId(Uuid::max())),
         lanes: None,
         look_at: 10,
         at_most: 10,
@@ -44,7 +44,7 @@ async fn all_tasks_come_newest_first_and_below_a_point() {
         };
         assert_eq!(step, expected, "{source:?}");
         let rest = ListQuery {
-            below: tasks[1],
+            ids: IdRanges::below(tasks[1]),
             ..all()
         };
         assert_eq!(ids(&world, source, &rest).await, tasks[2..], "{source:?}");
@@ -71,7 +71,7 @@ async fn a_look_that_finds_nothing_says_how_far_it_came() {
     };
     assert_eq!(step, expected);
     let rest = ListQuery {
-        below: tasks[1],
+        ids: IdRanges::below(tasks[1]),
         ..elsewhere
     };
     let step = world.db.list_ids(ListSource::Newest, &rest).await.unwrap();
@@ -98,7 +98,7 @@ async fn waiting_tasks_are_found_however_many_newer_ones_have_ended() {
     newest.sort_by(|one, other| other.cmp(one));
     assert_eq!(ids(&world, ListSource::Ready, &few).await, newest[..3]);
     let inside = ListQuery {
-        below: newest[1],
+        ids: IdRanges::below(newest[1]),
         ..few.clone()
     };
     assert_eq!(ids(&world, ListSource::Ready, &inside).await, newest[2..5]);

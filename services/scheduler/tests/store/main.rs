@@ -26,6 +26,7 @@ mod reads_at_size;
 mod retention;
 mod sessions;
 mod settles;
+mod spans;
 mod strays;
 mod submits;
 mod task_now;

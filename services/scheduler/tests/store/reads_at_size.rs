@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 use tokio_postgres::{Client, SimpleQueryMessage};
+use uuid::Uuid;
 
 use crate::world::World;
 
@@ -120,8 +121,9 @@ async fn a_list_by_state_looks_at_tasks_of_that_state_only() {
     macro_rules! list {
         ($name:literal, $lanes:literal) => {{
             let sql = include_str!(concat!("../../src/store/sql/list_", $name, ".sql"));
-            let arguments = format!("'ffffffff-ffff-ffff-ffff-ffffffffffff', {}, 1000, 101", $lanes);
-            rows_touched(&client, "uuid, int[], bigint, bigint", sql, &arguments).await
+            let (low, high) = (Uuid::nil(), Uuid::max());
+            let arguments = format!("'{{{low}}}', '{{{high}}}', {}, 1000, 101", $lanes);
+            rows_touched(&client, "uuid[], uuid[], int[], bigint, bigint", sql, &arguments).await
         }};
     }
     // Filters that match nothing: 220,000 tasks, none of them in these states.

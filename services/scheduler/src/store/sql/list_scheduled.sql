@@ -1,14 +1,17 @@
 -- list_scheduled: like list_newest, for tasks that wait for a time.
--- $1 below this id, $2 lanes or null for all, $3 look at so many at most, $4 return so many at most
+-- $1 and $2 ranges of ids, the highest first: from, and below; $3 lanes or null for all, $4 look at so many at most,
+-- $5 return so many at most
 -- Returns the ids, the last id that was looked at, and how many were.
 WITH looked_at AS MATERIALIZED (
-    SELECT s.task_id AS id,
-           $2::int[] IS NULL
-               OR (SELECT t.lane FROM tasklease.task t WHERE t.id = s.task_id) = ANY ($2::int[]) AS wanted
-    FROM tasklease.scheduled s
-    WHERE s.task_id < $1
-    ORDER BY s.task_id DESC
-    LIMIT $3
+    SELECT found.id, $3::int[] IS NULL
+               OR (SELECT t.lane FROM tasklease.task t WHERE t.id = found.id) = ANY ($3::int[]) AS wanted
+    FROM unnest($1::uuid[], $2::uuid[]) AS range (low, high),
+         -- Read range by range and newest first, and no further than asked for.
+         LATERAL (SELECT task_id AS id FROM tasklease.scheduled
+                  WHERE task_id >= range.low AND task_id < range.high
+                  ORDER BY task_id DESC
+                  LIMIT $4) AS found
+    LIMIT $4
 )
-SELECT ARRAY(SELECT id FROM looked_at WHERE wanted ORDER BY id DESC LIMIT $4) AS ids,
+SELECT ARRAY(SELECT id FROM looked_at WHERE wanted ORDER BY id DESC LIMIT $5) AS ids,
        (SELECT id FROM looked_at ORDER BY id LIMIT 1) AS last, (SELECT count(*) FROM looked_at) AS looked_at

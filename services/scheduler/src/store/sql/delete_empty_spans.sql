@@ -1,0 +1,22 @@
+-- delete_empty_spans: looks at the next spans that are old enough to be empty and deletes those without a task.
+-- $1 after this lane and $2 span, $3 only spans below this one, $4 look at so many at most
+WITH page AS MATERIALIZED (
+    SELECT lane, span FROM tasklease.lane_span
+    WHERE (lane, span) > ($1::int, $2::bigint) AND span < $3
+    ORDER BY lane, span
+    LIMIT $4
+),
+empty AS MATERIALIZED (
+    SELECT p.lane, p.span FROM page p
+    WHERE NOT EXISTS (SELECT FROM tasklease.task t
+                      WHERE t.lane = p.lane
+                        AND t.id >= (lpad(to_hex(p.span), 8, '0') || repeat('0', 24))::uuid
+                        AND t.id <= (lpad(to_hex(p.span), 8, '0') || repeat('f', 24))::uuid)
+),
+gone AS (
+    DELETE FROM tasklease.lane_span s USING empty e WHERE s.lane = e.lane AND s.span = e.span RETURNING 1
+)
+SELECT (SELECT count(*) FROM page) AS looked_at,
+       (SELECT lane FROM page ORDER BY lane DESC, span DESC LIMIT 1) AS last_lane,
+       (SELECT span FROM page ORDER BY lane DESC, span DESC LIMIT 1) AS last_span,
+       (SELECT count(*) FROM gone) AS removed
