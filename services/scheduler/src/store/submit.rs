@@ -176,11 +176,16 @@ impl<'a> SubmitBatch<'a> {
         self.rows.is_empty()
     }
 
-    /// The rows in an order in which the tasks of a bundle follow each other by their ids.
+    /// The rows in an order in which the tasks of a bundle follow each other by their ids. Only what was submitted
+    /// decides the order, not who is free to take it: two replicas that store the same tasks at once lock their ids in
+    /// one order.
     fn columns(&self) -> Columns<'a> {
         let mut rows: Vec<(Option<(LaneId, i16)>, &NewRow<'a>)> =
             self.rows.iter().map(|row| (row.bundle(), row)).collect();
-        rows.sort_by_key(|(bundle, row)| (*bundle, row.task.id));
+        rows.sort_by_key(|(_, row)| {
+            let is_later = row.task.start != Start::Now;
+            (row.lane, row.task.priority, is_later, row.task.id)
+        });
         let mut columns = Columns::default();
         for (_, row) in &rows {
             columns.push(row);
@@ -324,5 +329,47 @@ impl Database {
             existing.push(Existing { id, same });
         }
         Ok(existing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::name::{QueueName, TaskType};
+
+    fn task(start: Start) -> NewTask {
+        NewTask {
+            id: TaskId(Uuid::now_v7()),
+            task_type: TaskType::parse("t", "task_type").expect("a name"),
+            queue: QueueName::parse("default", "queue").expect("a name"),
+            payload: "{}".into(),
+            priority: 0,
+            start,
+            max_attempts: 1,
+            options: TaskOptions::default(),
+        }
+    }
+
+    #[test]
+    fn who_is_free_to_take_tasks_does_not_change_the_order_in_which_they_are_stored() {
+        let tasks = [
+            (task(Start::Now), LaneId(2)),
+            (task(Start::After(Duration::from_secs(1))), LaneId(1)),
+            (task(Start::Now), LaneId(1)),
+            (task(Start::Now), LaneId(1)),
+        ];
+        let orders = [None, Some(LaneId(1)), Some(LaneId(2))].map(|leased| {
+            let mut batch = SubmitBatch::granting(GrantId(1));
+            for (task, lane) in &tasks {
+                if leased == Some(*lane) && task.start == Start::Now {
+                    batch.push_leased(task, *lane, SessionId(Uuid::nil()));
+                } else {
+                    batch.push(task, *lane);
+                }
+            }
+            batch.columns().ids
+        });
+        let [waiting, one, other] = orders;
+        assert_eq!([&one, &other], [&waiting, &waiting]);
     }
 }
