@@ -31,16 +31,18 @@ func (o options) workers() int {
 
 // fleet is some running workers, each with a connection of its own.
 type fleet struct {
-	conns    []*nats.Conn
-	acked    atomic.Int64
-	stopping atomic.Bool
-	running  sync.WaitGroup
-	failure  chan error
+	conns   []*nats.Conn
+	acked   atomic.Int64
+	running sync.WaitGroup
+	failure chan error
+	cancel  context.CancelFunc
 }
 
 // startFleet starts workers that acknowledge whatever comes.
 func startFleet(ctx context.Context, opts options) (*fleet, error) {
-	started := &fleet{failure: make(chan error, opts.workers())}
+	// A fetch of more tasks than wait goes on for half a minute, so the context ends it.
+	running, cancel := context.WithCancel(ctx)
+	started := &fleet{failure: make(chan error, opts.workers()), cancel: cancel}
 	for range opts.workers() {
 		consumer, conn, err := openConsumer(ctx, opts.url)
 		if err != nil {
@@ -49,7 +51,7 @@ func startFleet(ctx context.Context, opts options) (*fleet, error) {
 		}
 		started.conns = append(started.conns, conn)
 		started.running.Go(func() {
-			if err := started.work(ctx, consumer, opts); err != nil && !started.stopping.Load() {
+			if err := started.work(running, consumer, opts); err != nil && running.Err() == nil {
 				started.failure <- err
 			}
 		})
@@ -76,8 +78,8 @@ func openConsumer(ctx context.Context, url string) (jetstream.Consumer, *nats.Co
 }
 
 func (f *fleet) work(ctx context.Context, consumer jetstream.Consumer, opts options) error {
-	for !f.stopping.Load() {
-		messages, err := consumer.Fetch(opts.batch)
+	for ctx.Err() == nil {
+		messages, err := consumer.Fetch(opts.batch, jetstream.FetchContext(ctx))
 		if err != nil {
 			return err
 		}
@@ -124,7 +126,7 @@ func (f *fleet) settled(ctx context.Context, conn *nats.Conn, tasks int) error {
 }
 
 func (f *fleet) stop() {
-	f.stopping.Store(true)
+	f.cancel()
 	for _, conn := range f.conns {
 		conn.Close()
 	}
