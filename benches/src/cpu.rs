@@ -77,6 +77,16 @@ pub(crate) fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
     Ok(kib * 1024)
 }
 
+/// Bytes that a process has given to its disk so far, whether they are there yet or not.
+pub(crate) fn written_bytes(pid: u32) -> anyhow::Result<i64> {
+    let counters = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    Ok(counters
+        .lines()
+        .find_map(|line| line.strip_prefix("write_bytes: "))
+        .context("a process has counters of what it writes")?
+        .parse()?)
+}
+
 struct Stat {
     parent: u32,
     own: f64,

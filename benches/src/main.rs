@@ -8,6 +8,8 @@ mod cpu;
 mod idle_workers;
 mod load;
 mod machine;
+mod nats;
+mod peer;
 mod phases;
 mod preload;
 mod progress;

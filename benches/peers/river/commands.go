@@ -53,9 +53,9 @@ func (b bench) prepare(ctx context.Context) (any, error) {
 
 func (b bench) enqueue(ctx context.Context) (any, error) {
 	return b.withInserter(ctx, b.producers, func(client *river.Client[pgx.Tx]) (any, error) {
-		begin := time.Now()
+		watch := startStopwatch()
 		err := b.submitBatches(ctx, client)
-		return rateOf(b.tasks, time.Since(begin)), err
+		return rateOf(b.tasks, watch.stop()), err
 	})
 }
 
@@ -87,14 +87,14 @@ func (b bench) life(ctx context.Context) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		begin := time.Now()
+		watch := startStopwatch()
 		if err := b.submitBatches(ctx, client); err != nil {
 			return nil, err
 		}
 		if err := work.settled(b.tasks); err != nil {
 			return nil, err
 		}
-		took := time.Since(begin)
+		took := watch.stop()
 		if err := work.stop(ctx); err != nil {
 			return nil, err
 		}
@@ -107,7 +107,7 @@ func (b bench) unary(ctx context.Context) (any, error) {
 		payload := makePayload(b.payload)
 		var taken atomic.Int64
 		group, ctx := errgroup.WithContext(ctx)
-		begin := time.Now()
+		watch := startStopwatch()
 		for range b.callers {
 			group.Go(func() error {
 				for taken.Add(1) <= int64(b.tasks) {
@@ -119,7 +119,7 @@ func (b bench) unary(ctx context.Context) (any, error) {
 			})
 		}
 		err := group.Wait()
-		return rateOf(b.tasks, time.Since(begin)), err
+		return rateOf(b.tasks, watch.stop()), err
 	})
 }
 
@@ -174,7 +174,7 @@ func (b bench) warmUp(ctx context.Context) error {
 // drainBacklog works off what waits and checks that nothing was lost.
 func (b bench) drainBacklog(ctx context.Context, found counts) (time.Duration, error) {
 	// Connections are opened as the client starts, so the clock begins a little early.
-	begin := time.Now()
+	watch := startStopwatch()
 	work, err := startWorker(ctx, b.options, found.waiting, func() {})
 	if err != nil {
 		return 0, err
@@ -182,7 +182,7 @@ func (b bench) drainBacklog(ctx context.Context, found counts) (time.Duration, e
 	if err := work.settled(found.waiting); err != nil {
 		return 0, err
 	}
-	took := time.Since(begin)
+	took := watch.stop()
 	if err := work.stop(ctx); err != nil {
 		return 0, err
 	}

@@ -34,7 +34,7 @@ pub(crate) enum Bench {
     Replicas(replicas::Replicas),
     /// The scheduler's SQL alone, without gRPC, and how near to it the whole system comes.
     Floor(floor::Floor),
-    /// Other Postgres queues and ours, in turn on the same server.
+    /// Other queues and ours, in turn on the same machine.
     Peers(peers::Peers),
     /// Compares two results and fails if something became worse.
     Compare(compare::Compare),

@@ -1,18 +1,19 @@
-//! `peers`: other Postgres queues and ours, in turn on the same server.
+//! `peers`: other queues and ours, in turn on the same machine.
 
 use std::{
     collections::BTreeMap,
     path::Path,
     process::{ExitCode, Stdio},
-    time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
 use crate::{
     load::Load,
+    nats::{Flush, NatsServer},
+    peer::{Host, Program},
     phases,
     progress::tell,
     report::{Report, joined, medians, rounded},
@@ -30,17 +31,26 @@ const DATABASE: &str = "peer";
 /// Installs the peers' programs.
 const INSTALL: &str = "benches/peers/install";
 
-/// Where it puts them, one program of each peer's name.
-const PROGRAMS: &str = "target/peers/bin";
+/// Every peer that has a program, and where its tasks are stored.
+const PEERS: [(&str, Storage); 8] = [
+    ("graphile-worker", Storage::Postgres),
+    ("graphile-rs", Storage::Postgres),
+    ("jetstream", Storage::JetStream(Flush::EveryTwoMinutes)),
+    ("jetstream-confirmed", Storage::JetStream(Flush::EveryTwoMinutes)),
+    ("jetstream-sync", Storage::JetStream(Flush::Always)),
+    ("pg-boss", Storage::Postgres),
+    ("river", Storage::Postgres),
+    ("river-copy", Storage::Postgres),
+];
 
-/// Every peer that has a program.
-const PEERS: [&str; 5] = ["graphile-worker", "graphile-rs", "pg-boss", "river", "river-copy"];
-
-/// What one command may take.
-const PATIENCE: Duration = Duration::from_secs(600);
-
-/// Lines of a failed program's standard error that the report shows.
-const SHOWN_LINES: usize = 3;
+/// Where a peer stores its tasks.
+#[derive(Clone, Copy)]
+enum Storage {
+    /// In the Postgres that Tasklease uses too.
+    Postgres,
+    /// In a NATS server of its own.
+    JetStream(Flush),
+}
 
 /// Options of `peers`.
 #[derive(clap::Args)]
@@ -74,9 +84,8 @@ impl Peers {
     /// Measures.
     pub(crate) async fn run(self) -> anyhow::Result<Report> {
         let mut systems = self.chosen()?;
-        if systems.iter().any(|system| *system != OURS) {
-            install().await?;
-        }
+        let peers: Vec<&str> = systems.iter().copied().filter(|system| *system != OURS).collect();
+        install(&peers).await?;
         let server = Server::start().await?;
         let mut results: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
         let mut failed: BTreeMap<&str, String> = BTreeMap::new();
@@ -102,41 +111,57 @@ impl Peers {
     }
 
     fn chosen(&self) -> anyhow::Result<Vec<&'static str>> {
-        let known = |name: &str| name == OURS || PEERS.contains(&name);
+        let names = || PEERS.into_iter().map(|(name, _)| name);
+        let known = |name: &str| name == OURS || names().any(|peer| peer == name);
         if let Some(unknown) = self.only.iter().chain(&self.skip).find(|name| !known(name)) {
-            bail!("there is no peer {unknown}; known are {}", PEERS.join(", "));
+            let known: Vec<&str> = names().collect();
+            bail!("there is no peer {unknown}; known are {}", known.join(", "));
         }
         let named = |names: &[String], peer: &str| names.iter().any(|name| name == peer);
-        let peers = PEERS
-            .into_iter()
+        let peers = names()
             .filter(|peer| self.only.is_empty() || named(&self.only, peer))
             .filter(|peer| !named(&self.skip, peer));
         Ok(std::iter::once(OURS).chain(peers).collect())
     }
 
     async fn measure(&self, server: &Server, system: &str) -> anyhow::Result<Value> {
-        if system == OURS {
+        let Some((name, storage)) = PEERS.into_iter().find(|(name, _)| *name == system) else {
             return self.measure_ours(server).await;
+        };
+        let host = match storage {
+            Storage::Postgres => Host::postgres(server, DATABASE).await?,
+            Storage::JetStream(flush) => Host::Nats(NatsServer::start(flush).await?),
+        };
+        let figures = self.measure_peer(name, &host).await;
+        host.end().await?;
+        figures
+    }
+
+    async fn measure_peer(&self, name: &str, host: &Host<'_>) -> anyhow::Result<Value> {
+        let program = Program {
+            name,
+            host,
+            options: vec![
+                ("--batch", self.load.batch),
+                ("--payload", self.load.payload),
+                ("--callers", self.callers),
+                ("--samples", self.samples),
+            ],
+        };
+        program.run("prepare", self.load.tasks).await?;
+        let latency = program.run("latency", self.samples).await?;
+        let phases = [
+            ("enqueue", "enqueue", self.load.tasks),
+            ("drain", "drain", self.load.tasks),
+            ("life", "whole_life", self.load.tasks),
+            ("unary", "unary", self.unary_tasks),
+        ];
+        let mut figures = latencies(&latency);
+        for (command, phase, tasks) in phases {
+            let found = program.run(command, tasks).await?;
+            figures = joined(figures, named_after(phase, &found));
         }
-        server.create(DATABASE).await?;
-        let program = Path::new(PROGRAMS).join(system);
-        let url = server.url(DATABASE);
-        let run = async |command: &str, tasks: usize| self.run_program(&program, command, &url, tasks).await;
-        run("prepare", self.load.tasks).await?;
-        let latency = run("latency", self.samples).await?;
-        let enqueue = run("enqueue", self.load.tasks).await?;
-        let drain = run("drain", self.load.tasks).await?;
-        let life = run("life", self.load.tasks).await?;
-        let unary = run("unary", self.unary_tasks).await?;
-        Ok(joined(
-            json!({
-                "enqueue_per_s": enqueue["per_s"],
-                "drain_per_s": drain["per_s"],
-                "whole_life_per_s": life["per_s"],
-                "unary_per_s": unary["per_s"],
-            }),
-            latencies(&latency),
-        ))
+        Ok(figures)
     }
 
     async fn measure_ours(&self, server: &Server) -> anyhow::Result<Value> {
@@ -147,54 +172,17 @@ impl Peers {
         let cycle = phases::cycle(&mut stand, self.load).await?;
         stand.stop_workers().await?;
         let unary = phases::unary(&stand, self.callers, self.unary_tasks).await?;
-        Ok(joined(
-            joined(phases::rates(&cycle), latencies(&latency)),
-            json!({ "unary_per_s": unary.per_s() }),
-        ))
-    }
-
-    async fn run_program(
-        &self,
-        program: &Path,
-        command: &str,
-        url: &str,
-        tasks: usize,
-    ) -> anyhow::Result<Value> {
-        let options = [
-            ("--url", url.to_owned()),
-            ("--tasks", tasks.to_string()),
-            ("--batch", self.load.batch.to_string()),
-            ("--payload", self.load.payload.to_string()),
-            ("--callers", self.callers.to_string()),
-            ("--samples", self.samples.to_string()),
+        let phases = [
+            ("enqueue", &cycle["enqueue"]),
+            ("drain", &cycle["drain"]),
+            ("whole_life", &cycle["whole_life"]),
+            ("unary", &unary.figures()),
         ];
-        let child = Command::new(program)
-            .arg(command)
-            .args(
-                options
-                    .iter()
-                    .flat_map(|(name, value)| [(*name).to_owned(), value.clone()]),
-            )
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot run {}", program.display()))?;
-        let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
-            .await
-            .with_context(|| format!("{command} takes too long"))??;
-        ensure!(
-            output.status.success(),
-            "{command}: {}",
-            last_lines(&String::from_utf8_lossy(&output.stderr))
-        );
-        let text = String::from_utf8_lossy(&output.stdout);
-        let line = text
-            .lines()
-            .last()
-            .with_context(|| format!("{command} says nothing"))?;
-        serde_json::from_str(line).with_context(|| format!("{command} says: {line}"))
+        Ok(phases
+            .into_iter()
+            .fold(latencies(&latency), |figures, (phase, found)| {
+                joined(figures, named_after(phase, &as_of_a_peer(found)))
+            }))
     }
 
     fn report(&self, results: &BTreeMap<&str, Vec<Value>>, failed: &BTreeMap<&str, String>) -> Report {
@@ -213,6 +201,12 @@ impl Peers {
         });
         let mut notes = vec!["A ratio above 1 means that ours is the better one.".to_owned()];
         notes.extend(
+            LESS_DURABLE
+                .iter()
+                .filter(|(system, _)| results.contains_key(system))
+                .map(|(system, less)| format!("{system} {less}")),
+        );
+        notes.extend(
             failed
                 .iter()
                 .map(|(system, message)| format!("{system} failed: {message}")),
@@ -222,26 +216,83 @@ impl Peers {
         } else {
             ExitCode::SUCCESS
         };
-        Report::new("peers", parameters, with_ratios(&systems))
+        Report::new("peers", parameters, figures(&systems))
             .with_rounds(rounds)
             .with_notes(notes)
             .with_code(code)
     }
 }
 
-/// Adds how far ours is ahead of each peer, and of the best peer of each measure.
-fn with_ratios(systems: &BTreeMap<&str, Value>) -> Value {
-    let mut figures: Map<String, Value> = systems
-        .iter()
-        .map(|(system, figures)| ((*system).to_owned(), figures.clone()))
-        .collect();
+/// Peers that answer before what they answer for is on the disk.
+const LESS_DURABLE: [(&str, &str); 2] = [
+    (
+        "jetstream",
+        "flushes every two minutes, and is not asked whether it has taken in an acknowledgement.",
+    ),
+    ("jetstream-confirmed", "flushes every two minutes."),
+];
+
+/// The columns of one phase, from what a program reports of it.
+fn named_after(phase: &str, found: &Value) -> Value {
+    ["per_s", "cpu_us", "server_cpu_us", "written_bytes"]
+        .into_iter()
+        .filter(|measure| !found[measure].is_null())
+        .map(|measure| (format!("{phase}_{measure}"), found[measure].clone()))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+/// Figures of a phase of ours by the names that a peer's have.
+fn as_of_a_peer(found: &Value) -> Value {
+    let sum = |parts: &[&str]| -> f64 { parts.iter().filter_map(|part| found[part].as_f64()).sum() };
+    let server = sum(&["postgres_cpu_us", "scheduler_cpu_us"]);
+    let client = sum(&["worker_cpu_us", "client_cpu_us"]);
+    json!({
+        "per_s": found["per_s"],
+        "cpu_us": rounded(server + client, 1),
+        "server_cpu_us": rounded(server, 1),
+        "written_bytes": found["wal_bytes"],
+    })
+}
+
+/// Whether a measure is what something costs, which has a table of its own.
+fn is_cost(measure: &str) -> bool {
+    measure.ends_with("_cpu_us") || measure.ends_with("_bytes")
+}
+
+/// The speed and the cost of each system, and how far ours is ahead of each peer and of the best peer of each measure.
+fn figures(systems: &BTreeMap<&str, Value>) -> Value {
+    let mut figures = Map::new();
+    for (system, measures) in systems {
+        let (cost, speed): (Map<_, _>, Map<_, _>) = measures
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(measure, value)| (measure.clone(), value.clone()))
+            .partition(|(measure, _)| is_cost(measure));
+        figures.insert((*system).to_owned(), Value::Object(speed));
+        if !cost.is_empty() {
+            figures.insert(format!("cost of {system}"), Value::Object(cost));
+        }
+    }
+    figures.extend(comparison(systems));
+    Value::Object(figures)
+}
+
+fn comparison(systems: &BTreeMap<&str, Value>) -> Map<String, Value> {
+    let mut figures = Map::new();
     let Some(ours) = systems.get(OURS).and_then(Value::as_object) else {
-        return Value::Object(figures);
+        return figures;
+    };
+    // How the cost is divided between server and client is each system's own affair.
+    let compared = || {
+        ours.iter()
+            .filter(|(measure, _)| !measure.ends_with("_server_cpu_us"))
     };
     let mut to_best: BTreeMap<String, f64> = BTreeMap::new();
     for (system, theirs) in systems.iter().filter(|(system, _)| **system != OURS) {
         let mut ratios = Map::new();
-        for (measure, our) in ours {
+        for (measure, our) in compared() {
             let (Some(our), Some(their)) = (our.as_f64(), theirs[measure].as_f64()) else {
                 continue;
             };
@@ -257,13 +308,14 @@ fn with_ratios(systems: &BTreeMap<&str, Value>) -> Value {
     if !to_best.is_empty() {
         figures.insert("to the best peer".to_owned(), json!(to_best));
     }
-    Value::Object(figures)
+    figures
 }
 
 fn measure_ratio(measure: &str) -> String {
     let name = measure
         .strip_suffix("_per_s")
         .or_else(|| measure.strip_suffix("_us"))
+        .or_else(|| measure.strip_suffix("_bytes"))
         .unwrap_or(measure);
     format!("{name}_ratio")
 }
@@ -271,7 +323,7 @@ fn measure_ratio(measure: &str) -> String {
 /// How many times better ours is.
 fn ahead(measure: &str, ours: f64, theirs: f64) -> f64 {
     rounded(
-        if measure.ends_with("_us") {
+        if measure.ends_with("_us") || measure.ends_with("_bytes") {
             theirs / ours
         } else {
             ours / theirs
@@ -288,27 +340,24 @@ fn latencies(percentiles: &Value) -> Value {
     })
 }
 
-async fn install() -> anyhow::Result<()> {
+async fn install(peers: &[&str]) -> anyhow::Result<()> {
+    if peers.is_empty() {
+        return Ok(());
+    }
     ensure!(
         Path::new(INSTALL).exists(),
         "{INSTALL} is not here; run this from the repository's root"
     );
-    let status = Command::new(INSTALL).stdout(Stdio::null()).status().await?;
+    let status = Command::new(INSTALL)
+        .args(peers)
+        .stdout(Stdio::null())
+        .status()
+        .await?;
     // What could be installed is measured; the rest is reported as failed when it cannot run.
     if !status.success() {
         tell(format_args!("{INSTALL} failed: {status}"));
     }
     Ok(())
-}
-
-/// The end of what a program says about its failure, without the stack.
-fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with("at "))
-        .collect();
-    lines[lines.len().saturating_sub(SHOWN_LINES)..].join(" | ")
 }
 
 /// Results are kept and shown elsewhere: where this machine has its files is nobody's business.
@@ -328,7 +377,7 @@ mod tests {
             ("a", json!({ "drain_per_s": 30.0, "latency_p50_us": 50.0 })),
             ("b", json!({ "drain_per_s": 20.0, "latency_p50_us": 400.0 })),
         ]);
-        let figures = with_ratios(&systems);
+        let figures = figures(&systems);
         assert_eq!(
             figures["to the best peer"],
             json!({ "drain_ratio": 2.0, "latency_p50_ratio": 0.5 })
@@ -340,8 +389,38 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_without_its_stack() {
-        let text = "Error: no such table\n    at file:///somewhere/bench.mjs:7\n\n  code: 42\n";
-        assert_eq!(last_lines(text), "Error: no such table | code: 42");
+    fn cost_stands_apart_and_less_of_it_is_better() {
+        let systems = BTreeMap::from([
+            (
+                OURS,
+                json!({ "drain_per_s": 60.0, "drain_cpu_us": 8.0, "drain_server_cpu_us": 6.0 }),
+            ),
+            (
+                "a",
+                json!({ "drain_per_s": 30.0, "drain_cpu_us": 16.0, "drain_server_cpu_us": 1.0 }),
+            ),
+        ]);
+        let figures = figures(&systems);
+        assert_eq!(figures["a"], json!({ "drain_per_s": 30.0 }));
+        assert_eq!(
+            figures["cost of a"],
+            json!({ "drain_cpu_us": 16.0, "drain_server_cpu_us": 1.0 })
+        );
+        assert_eq!(
+            figures["to a"],
+            json!({ "drain_ratio": 2.0, "drain_cpu_ratio": 2.0 })
+        );
+    }
+
+    #[test]
+    fn what_ours_costs_is_the_sum_of_all_its_processes() {
+        let found = json!({
+            "per_s": 9.0, "wal_bytes": 500,
+            "postgres_cpu_us": 4.0, "scheduler_cpu_us": 2.0, "worker_cpu_us": 1.0, "client_cpu_us": 0.5,
+        });
+        assert_eq!(
+            named_after("drain", &as_of_a_peer(&found)),
+            json!({ "drain_per_s": 9.0, "drain_cpu_us": 7.5, "drain_server_cpu_us": 6.0, "drain_written_bytes": 500 })
+        );
     }
 }

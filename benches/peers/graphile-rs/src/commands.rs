@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 
 use crate::options::{Command, Options};
 use crate::queue::{Noop, Producer, RunningWorker, count_waiting};
-use crate::report;
+use crate::report::{self, Stopwatch};
 
 const WARM_UP_TASKS: usize = 20_000;
 const WARM_UP_SAMPLES: usize = 100;
@@ -37,9 +37,9 @@ async fn prepare(options: &Options, client: &Client) -> Result<Value> {
 
 async fn enqueue(options: &Options, tasks: usize) -> Result<Value> {
     let producer = Producer::connect(&options.url, options.producers)?;
-    let begin = Instant::now();
+    let watch = Stopwatch::start();
     submit_batches(options, &producer, tasks).await?;
-    Ok(report::rate(tasks, begin.elapsed()))
+    Ok(report::rate(tasks, watch.stop()))
 }
 
 async fn drain(options: &Options, client: &Client) -> Result<Value> {
@@ -60,10 +60,10 @@ async fn life(options: &Options, client: &Client) -> Result<Value> {
     warm_up(options, client).await?;
     let producer = Producer::connect(&options.url, options.producers)?;
     let (mut worker, _) = RunningWorker::start(&options.url).await?;
-    let begin = Instant::now();
+    let watch = Stopwatch::start();
     submit_batches(options, &producer, options.tasks).await?;
     worker.settled(options.tasks, client).await?;
-    let took = begin.elapsed();
+    let took = watch.stop();
     worker.stop().await?;
     Ok(report::rate(options.tasks, took))
 }
@@ -72,7 +72,7 @@ async fn unary(options: &Options) -> Result<Value> {
     let producer = Producer::connect(&options.url, options.callers)?;
     let task = Noop::with_payload(options.payload);
     let taken = AtomicUsize::new(0);
-    let begin = Instant::now();
+    let watch = Stopwatch::start();
     try_join_all((0..options.callers).map(|_| async {
         while taken.fetch_add(1, Ordering::Relaxed) < options.tasks {
             producer.submit_one(&task).await?;
@@ -80,7 +80,7 @@ async fn unary(options: &Options) -> Result<Value> {
         anyhow::Ok(())
     }))
     .await?;
-    Ok(report::rate(options.tasks, begin.elapsed()))
+    Ok(report::rate(options.tasks, watch.stop()))
 }
 
 async fn latency(options: &Options, client: &Client) -> Result<Value> {
@@ -113,9 +113,9 @@ async fn warm_up(options: &Options, client: &Client) -> Result<()> {
 }
 
 async fn drain_backlog(options: &Options, client: &Client, waiting: usize) -> Result<Duration> {
-    let (mut worker, begin) = RunningWorker::start(&options.url).await?;
+    let (mut worker, watch) = RunningWorker::start(&options.url).await?;
     worker.settled(waiting, client).await?;
-    let took = begin.elapsed();
+    let took = watch.stop();
     worker.stop().await?;
     Ok(took)
 }

@@ -14,6 +14,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
+use crate::report::Stopwatch;
+
 const SCHEMA: &str = "graphile_worker";
 const CONCURRENCY: usize = 500;
 const LOCAL_QUEUE_SIZE: usize = 5_000;
@@ -90,7 +92,7 @@ pub struct RunningWorker {
 
 impl RunningWorker {
     /// Connects a worker and lets it run; also gives the moment from which it may fetch.
-    pub async fn start(url: &str) -> Result<(Self, Instant)> {
+    pub async fn start(url: &str) -> Result<(Self, Stopwatch)> {
         let (sender, starts) = mpsc::unbounded_channel();
         let worker = WorkerOptions::default()
             .database(TokioPostgresDatabase::from_url(url, WORKER_CONNECTIONS)?)
@@ -104,12 +106,12 @@ impl RunningWorker {
             .init()
             .await?;
         let worker = Arc::new(worker);
-        let begin = Instant::now();
+        let watch = Stopwatch::start();
         let run = tokio::spawn({
             let worker = Arc::clone(&worker);
             async move { Ok(worker.run().await?) }
         });
-        Ok((Self { worker, run, starts }, begin))
+        Ok((Self { worker, run, starts }, watch))
     }
 
     /// The moment when the next task starts.
