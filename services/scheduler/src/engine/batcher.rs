@@ -2,9 +2,16 @@
 //!
 //! Idle means no wait, load means large batches.
 
-use std::{future::Future, ops::ControlFlow, sync::Arc};
+use std::{
+    future::Future,
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::background::Background;
@@ -18,6 +25,37 @@ pub(super) struct BatchLimit {
     pub weight: usize,
     /// How many batches may be under way at once.
     pub in_flight: usize,
+    /// While a batch is under way, another leaves only if it weighs as much as this; a lighter one costs more than the
+    /// wait until the first is done.
+    pub beside: usize,
+}
+
+/// The batches under way.
+#[derive(Default)]
+struct UnderWay {
+    batches: AtomicUsize,
+    one_is_done: Notify,
+}
+
+/// A batch that is under way until this is dropped.
+struct Leaving<'a>(&'a UnderWay);
+
+impl UnderWay {
+    fn leave(&self) -> Leaving<'_> {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        Leaving(self)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.batches.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.batches.fetch_sub(1, Ordering::Relaxed);
+        self.0.one_is_done.notify_one();
+    }
 }
 
 /// Starts flushing what is sent; `weigh` gives each item's share of [`BatchLimit::weight`].
@@ -38,11 +76,15 @@ where
 {
     let (sender, receiver) = mpsc::channel::<T>(limit.queue);
     let receiver = Arc::new(Mutex::new(receiver));
+    let under_way = Arc::new(UnderWay::default());
     for _ in 0..limit.in_flight {
-        let (receiver, flush, stop) = (receiver.clone(), flush.clone(), background.stopping().clone());
+        let (receiver, under_way) = (receiver.clone(), under_way.clone());
+        let (flush, stop) = (flush.clone(), background.stopping().clone());
         background.spawn(name, async move {
-            while let Some(batch) = next_batch(&receiver, limit, weigh, &stop).await {
-                if flush(batch).await.is_break() {
+            while let Some((batch, leaving)) = next_batch(&receiver, &under_way, limit, weigh, &stop).await {
+                let flushed = flush(batch).await;
+                drop(leaving);
+                if flushed.is_break() {
                     receiver.lock().await.close();
                     return;
                 }
@@ -52,12 +94,13 @@ where
     sender
 }
 
-async fn next_batch<T>(
+async fn next_batch<'a, T>(
     receiver: &Mutex<mpsc::Receiver<T>>,
+    under_way: &'a UnderWay,
     limit: BatchLimit,
     weigh: fn(&T) -> usize,
     stop: &CancellationToken,
-) -> Option<Vec<T>> {
+) -> Option<(Vec<T>, Leaving<'a>)> {
     let mut receiver = receiver.lock().await;
     let first = tokio::select! {
         biased;
@@ -69,12 +112,18 @@ async fn next_batch<T>(
     };
     let mut weight = weigh(&first);
     let mut batch = vec![first];
-    while weight < limit.weight {
-        let Ok(item) = receiver.try_recv() else { break };
-        weight += weigh(&item);
-        batch.push(item);
+    loop {
+        while weight < limit.weight {
+            let Ok(item) = receiver.try_recv() else { break };
+            weight += weigh(&item);
+            batch.push(item);
+        }
+        if weight >= limit.beside || under_way.is_empty() {
+            // Counted before the next batch is looked at.
+            return Some((batch, under_way.leave()));
+        }
+        under_way.one_is_done.notified().await;
     }
-    Some(batch)
 }
 
 #[cfg(test)]
@@ -88,10 +137,12 @@ mod tests {
         queue: 100,
         weight: 4,
         in_flight: 1,
+        beside: 0,
     };
 
     /// Sends batches out, and holds each flush until a permit is given.
     fn gated(
+        limit: BatchLimit,
         background: &Background,
     ) -> (
         mpsc::Sender<u32>,
@@ -102,7 +153,7 @@ mod tests {
         let (seen, batches) = mpsc::unbounded_channel();
         let flush_gate = gate.clone();
         let sender = start(
-            LIMIT,
+            limit,
             |_| 1,
             move |batch| {
                 let (seen, gate) = (seen.clone(), flush_gate.clone());
@@ -121,7 +172,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_item_leaves_alone_and_what_comes_meanwhile_leaves_together() {
         let background = Background::new(&Shutdown::manual());
-        let (sender, mut batches, gate) = gated(&background);
+        let (sender, mut batches, gate) = gated(LIMIT, &background);
         sender.send(0).await.expect("open");
         assert_eq!(batches.recv().await, Some(vec![0]));
         for item in 1..=6 {
@@ -138,9 +189,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_light_batch_waits_for_the_one_under_way_and_a_heavy_one_does_not() {
+        let background = Background::new(&Shutdown::manual());
+        let two = BatchLimit {
+            in_flight: 2,
+            beside: 3,
+            ..LIMIT
+        };
+        let (sender, mut batches, gate) = gated(two, &background);
+        sender.send(0).await.expect("open");
+        assert_eq!(batches.recv().await, Some(vec![0]));
+        // Sent before the second flusher can look, as a test runs on one thread.
+        for item in [1, 2, 3] {
+            sender.try_send(item).expect("there is room");
+        }
+        assert_eq!(batches.recv().await, Some(vec![1, 2, 3]), "heavy enough");
+        gate.add_permits(2);
+        sender.send(4).await.expect("open");
+        assert_eq!(batches.recv().await, Some(vec![4]), "nothing is under way");
+        for item in [5, 6] {
+            sender.send(item).await.expect("open");
+        }
+        tokio::task::yield_now().await;
+        assert!(batches.try_recv().is_err(), "too light to leave");
+        gate.add_permits(1);
+        assert_eq!(batches.recv().await, Some(vec![5, 6]));
+    }
+
+    #[tokio::test]
     async fn what_was_accepted_before_a_stop_is_still_flushed() {
         let background = Background::new(&Shutdown::manual());
-        let (sender, mut batches, gate) = gated(&background);
+        let (sender, mut batches, gate) = gated(LIMIT, &background);
         sender.send(0).await.expect("open");
         assert_eq!(batches.recv().await, Some(vec![0]));
         sender.send(1).await.expect("open");

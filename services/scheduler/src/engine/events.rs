@@ -35,6 +35,7 @@ const LIMIT: BatchLimit = BatchLimit {
     queue: 4_096,
     weight: 2 << 20,
     in_flight: 1,
+    beside: 0,
 };
 
 const RETRY: Duration = Duration::from_millis(200);

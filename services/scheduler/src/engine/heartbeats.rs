@@ -21,6 +21,7 @@ const LIMIT: BatchLimit = BatchLimit {
     queue: 4_096,
     weight: 4_096,
     in_flight: 1,
+    beside: 0,
 };
 
 struct Heartbeat {

@@ -32,6 +32,7 @@ const LIMIT: BatchLimit = BatchLimit {
     queue: 4_096,
     weight: 4 << 20,
     in_flight: 1,
+    beside: 0,
 };
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
