@@ -3,6 +3,7 @@
 //! One file per promise. Each judges only what the history proves: where a fault or the harness itself may be the
 //! reason, it says nothing.
 
+mod charges;
 mod invariant;
 mod kept;
 mod leases;
@@ -59,6 +60,7 @@ pub fn check(entries: &[Entry]) -> Vec<Breach> {
         starts::check,
         order::check,
         right_end::check,
+        charges::check,
         sessions::check,
         watches::check,
         processes::check,

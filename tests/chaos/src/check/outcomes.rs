@@ -168,7 +168,11 @@ mod tests {
 
     #[test]
     fn a_gap_between_lease_tokens_is_found() {
-        let runs = vec![run(1, Outcome::Released, false), run(3, Outcome::Succeeded, true)];
+        let third = RunFound {
+            attempt: 1,
+            ..run(3, Outcome::Succeeded, true)
+        };
+        let runs = vec![run(1, Outcome::Released, false), third];
         assert_eq!(sample(runs).breaks(), [Invariant::TokensGrow]);
     }
 
@@ -201,7 +205,11 @@ mod tests {
 
     #[test]
     fn code_that_had_ended_may_not_be_handed_back() {
-        let runs = vec![run(1, Outcome::Released, false), run(2, Outcome::Succeeded, true)];
+        let again = RunFound {
+            attempt: 1,
+            ..run(2, Outcome::Succeeded, true)
+        };
+        let runs = vec![run(1, Outcome::Released, false), again];
         let drained = |why| {
             let sample = sample(runs.clone()).worker(1, "w", 1);
             sample.code((2, 3), "w", "a", 1).gone(8, "w", why).breaks()
