@@ -19,6 +19,7 @@ mod reports;
 mod right_end;
 mod sessions;
 mod starts;
+mod stops;
 mod waits;
 mod watches;
 
@@ -54,6 +55,7 @@ pub fn check(entries: &[Entry]) -> Vec<Breach> {
         outcomes::check,
         reads::check,
         reports::check,
+        stops::check,
         leases::check,
         places::check,
         repeats::check,
