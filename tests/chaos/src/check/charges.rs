@@ -81,6 +81,8 @@ fn lost_by_outage(record: &Record<'_>, task: &TaskRecord<'_>, run: &RunFound) ->
         .faults
         .iter()
         .filter(|fault| is_worse(fault.kind.harm(), Harm::SparesSessions))
+        // Workers do not feel it.
+        .filter(|fault| fault.kind != FaultKind::CutClients)
         .filter(|fault| fault.begins <= to && fault.ends >= from);
     let is_long = |fault: &super::record::FaultRecord<'_>| {
         fault.kind == FaultKind::StopPostgres
