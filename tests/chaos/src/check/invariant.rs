@@ -29,6 +29,8 @@ pub enum Invariant {
     TokensGrow,
     /// A cancel that was acknowledged wins over every later completion.
     CancelWins,
+    /// A cancel reaches the code that runs, before its grace is over.
+    CancelReachesCode,
     /// An unfinished task is in exactly one place of the database; a finished one waits nowhere.
     OnePlace,
     /// Once the faults are over, every task ends.

@@ -1,8 +1,11 @@
 //! Nothing acknowledged is lost, nothing is invented.
 
-use super::{Breach, Invariant, breach, record::Record};
+use crate::fault_kind::Harm;
+
+use super::{Breach, Invariant, breach, quiet::windows, record::Record};
 
 pub(super) fn check(record: &Record<'_>) -> Vec<Breach> {
+    let windows = windows(record, Harm::None);
     let mut breaches = Vec::new();
     for (id, task) in &record.tasks {
         // Clients of a run repeat a submit with the very same words only.
@@ -10,6 +13,14 @@ pub(super) fn check(record: &Record<'_>) -> Vec<Breach> {
             .refusals
             .iter()
             .find(|(_, words)| words.contains("AlreadyExists"));
+        let failure = task.refusals.iter().find(|(at, words)| {
+            let is_quiet = windows.iter().any(|(from, to)| from <= at && at < to);
+            words.starts_with("Internal") && is_quiet
+        });
+        if let Some((at, words)) = failure {
+            let text = format!("nothing was wrong, and a submit failed: {words}");
+            breaches.push(breach(Invariant::RepeatIsSafe, id, *at, text));
+        }
         if let Some((at, words)) = refusal {
             breaches.push(breach(
                 Invariant::RepeatIsSafe,
@@ -40,7 +51,7 @@ mod tests {
     use super::super::sample::{Sample, run, task};
     use crate::{
         check::Invariant,
-        history::{Answer, Outcome, Request},
+        history::{Answer, Event, Outcome, Request},
     };
 
     #[test]
@@ -100,6 +111,25 @@ mod tests {
         };
         assert_eq!(refused("ResourceExhausted: too much"), []);
         assert_eq!(refused("AlreadyExists: another task"), [Invariant::RepeatIsSafe]);
+    }
+
+    #[test]
+    fn a_submit_never_fails_for_an_inner_reason_while_nothing_is_wrong() {
+        let failed = |ms, words: &str| {
+            let answer = Answer::Unknown {
+                status: words.to_owned(),
+            };
+            let request = Request::Submit {
+                tasks: vec![task("a")],
+            };
+            let sample = Sample::new().submit(1, task("a"));
+            let sample = sample.call(ms, ms, request, answer);
+            sample.event(20_000, Event::RunEnds).breaks()
+        };
+        assert_eq!(failed(9_000, "Internal: an error"), [Invariant::RepeatIsSafe]);
+        assert_eq!(failed(9_000, "Unavailable: come again"), []);
+        // A run begins with connections that are not made yet.
+        assert_eq!(failed(2_000, "Internal: an error"), []);
     }
 
     #[test]

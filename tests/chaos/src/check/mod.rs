@@ -3,6 +3,7 @@
 //! One file per promise. Each judges only what the history proves: where a fault or the harness itself may be the
 //! reason, it says nothing.
 
+mod charges;
 mod invariant;
 mod kept;
 mod leases;
@@ -18,6 +19,7 @@ mod reports;
 mod right_end;
 mod sessions;
 mod starts;
+mod stops;
 mod waits;
 mod watches;
 
@@ -53,12 +55,14 @@ pub fn check(entries: &[Entry]) -> Vec<Breach> {
         outcomes::check,
         reads::check,
         reports::check,
+        stops::check,
         leases::check,
         places::check,
         repeats::check,
         starts::check,
         order::check,
         right_end::check,
+        charges::check,
         sessions::check,
         watches::check,
         processes::check,

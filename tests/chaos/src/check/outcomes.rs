@@ -13,6 +13,9 @@ use super::{
 /// Code that ended so shortly before its worker did ended while the worker was being stopped.
 const DRAIN: Micros = 4_000_000;
 
+/// The kind of error of a run that was taken away because it did not stop after a cancel.
+const REVOKED: &str = "REVOKED";
+
 pub(super) fn check(record: &Record<'_>) -> Vec<Breach> {
     let mut breaches = Vec::new();
     for (id, task) in &record.tasks {
@@ -84,8 +87,10 @@ fn contradiction(task: &TaskRecord<'_>, found: &TaskFound, report: &ReportSeen<'
     let fits = match run.outcome {
         Outcome::Succeeded => told == Reported::Succeeded && names_its_token(run),
         Outcome::Failed => told == Reported::Failed,
-        // A cancel request turns every end into CANCELLED.
-        Outcome::Cancelled => told == Reported::Cancelled || task.was_cancelled(),
+        // A cancel request turns every end into CANCELLED; but what was taken away before is answered as stale.
+        Outcome::Cancelled => {
+            told == Reported::Cancelled || task.was_cancelled() && run.error.as_deref() != Some(REVOKED)
+        }
         Outcome::TimedOut => has_limit(task) && matches!(told, Reported::Failed | Reported::Cancelled),
         Outcome::Released => told == Reported::Released,
         Outcome::Lost | Outcome::CancelRequested => false,
@@ -137,7 +142,7 @@ mod tests {
     use super::super::sample::{Sample, run, task};
     use crate::{
         check::Invariant,
-        history::{Gone, Outcome, ReportAnswer, Reported, RunFound},
+        history::{Answer, Gone, Outcome, ReportAnswer, Reported, RunFound, State},
     };
 
     fn sample(runs: Vec<RunFound>) -> Sample {
@@ -168,7 +173,11 @@ mod tests {
 
     #[test]
     fn a_gap_between_lease_tokens_is_found() {
-        let runs = vec![run(1, Outcome::Released, false), run(3, Outcome::Succeeded, true)];
+        let third = RunFound {
+            attempt: 1,
+            ..run(3, Outcome::Succeeded, true)
+        };
+        let runs = vec![run(1, Outcome::Released, false), third];
         assert_eq!(sample(runs).breaks(), [Invariant::TokensGrow]);
     }
 
@@ -190,6 +199,28 @@ mod tests {
     }
 
     #[test]
+    fn an_acknowledged_success_may_be_stored_as_cancelled_but_not_as_revoked() {
+        let stored = |error: Option<&str>| {
+            let cancelled = RunFound {
+                error: error.map(str::to_owned),
+                ..run(1, Outcome::Cancelled, true)
+            };
+            let answer = Answer::Task {
+                state: State::Running,
+                token: 1,
+                cancel_requested: true,
+            };
+            let report = Reported::Succeeded;
+            sample(vec![cancelled])
+                .cancel(2, "a", answer)
+                .report((3, 4), "w", ("a", 1), report, ReportAnswer::Stored)
+                .breaks()
+        };
+        assert_eq!(stored(None), []);
+        assert_eq!(stored(Some("REVOKED")), [Invariant::AcknowledgedOutcome]);
+    }
+
+    #[test]
     fn a_result_must_be_that_of_its_own_lease() {
         let mut other = run(1, Outcome::Succeeded, true);
         other.result_token = Some(7);
@@ -201,7 +232,11 @@ mod tests {
 
     #[test]
     fn code_that_had_ended_may_not_be_handed_back() {
-        let runs = vec![run(1, Outcome::Released, false), run(2, Outcome::Succeeded, true)];
+        let again = RunFound {
+            attempt: 1,
+            ..run(2, Outcome::Succeeded, true)
+        };
+        let runs = vec![run(1, Outcome::Released, false), again];
         let drained = |why| {
             let sample = sample(runs.clone()).worker(1, "w", 1);
             sample.code((2, 3), "w", "a", 1).gone(8, "w", why).breaks()

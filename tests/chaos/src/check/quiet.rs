@@ -11,7 +11,7 @@ use super::record::Record;
 pub(super) const RECOVERY: Micros = 6_000_000;
 
 /// The harness was not run for so long: the machine is too busy to judge anything by time.
-const STALL: Micros = 500_000;
+pub(super) const STALL: Micros = 500_000;
 
 /// The times in which only faults were active that cost no more than `allowed`, and others had been over for a while.
 pub(super) fn windows(record: &Record<'_>, allowed: Harm) -> Vec<(Micros, Micros)> {
@@ -88,7 +88,8 @@ pub(super) fn within(windows: &[(Micros, Micros)], from: Micros, to: Micros) -> 
         .collect()
 }
 
-fn is_worse(harm: Harm, allowed: Harm) -> bool {
+/// True if a fault of one harm may cost more than one of another.
+pub(super) fn is_worse(harm: Harm, allowed: Harm) -> bool {
     let rank = |harm| match harm {
         Harm::None => 0,
         Harm::SparesSessions => 1,

@@ -45,7 +45,7 @@ pub(super) struct TaskRecord<'a> {
     pub(super) called: Option<Micros>,
     /// When the scheduler first said that it is stored.
     pub(super) stored: Option<Micros>,
-    /// When a submit of it was refused, and with which words.
+    /// When a submit of it was refused, or came to nothing, and with which words.
     pub(super) refusals: Vec<(Micros, &'a str)>,
     /// Its cancels.
     pub(super) cancels: Vec<CancelRecord<'a>>,
@@ -441,7 +441,7 @@ impl<'a> Record<'a> {
                 }
             }
             Request::Submit { tasks } => {
-                if let Answer::Refused { status } = answer {
+                if let Answer::Refused { status } | Answer::Unknown { status } = answer {
                     for submitted in tasks {
                         self.task(&submitted.task).refusals.push((at, status));
                     }

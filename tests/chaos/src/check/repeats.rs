@@ -1,6 +1,6 @@
 //! The tasks of a worker that died run again soon.
 
-use crate::history::{Gone, Micros, ReportAnswer};
+use crate::history::{Gone, Micros, Outcome, ReportAnswer, RunFound};
 
 use super::{
     Breach, Invariant, breach,
@@ -11,6 +11,9 @@ use super::{
 /// How long after the end of its lease a task may wait for its next run: the scheduler's look for dead workers, and a
 /// worker that runs nothing else, if the task may be what kills them.
 const BOUND: Micros = 6_000_000;
+
+/// Tasks that were lost before come back apart from those that were lost with them, within half a minute.
+const APART: Micros = 30_000_000;
 
 pub(super) fn check(record: &Record<'_>) -> Vec<Breach> {
     let mut breaches = Vec::new();
@@ -33,7 +36,12 @@ pub(super) fn check(record: &Record<'_>) -> Vec<Breach> {
             let has_ended = task
                 .found
                 .is_some_and(|found| found.runs.iter().any(|run| run.ends_task && run.token == token));
-            if !has_ended && !task.was_cancelled() && next.is_none_or(|at| at > limit) {
+            let was_lost = task
+                .found
+                .is_some_and(|found| found.runs.iter().any(|run| is_loss_before(run, token)));
+            let limit = limit + if was_lost { APART } else { 0 };
+            if !has_ended && !task.was_cancelled() && limit <= record.end && next.is_none_or(|at| at > limit)
+            {
                 let after = next.map_or_else(
                     || "never".to_owned(),
                     |at| format!("{} ms later", (at - died) / 1_000),
@@ -44,6 +52,10 @@ pub(super) fn check(record: &Record<'_>) -> Vec<Breach> {
         }
     }
     breaches
+}
+
+fn is_loss_before(run: &RunFound, token: i64) -> bool {
+    run.outcome == Outcome::Lost && run.token < token
 }
 
 /// The token under which a worker had a task in hand when it died.
@@ -78,11 +90,11 @@ fn in_hand(task: &TaskRecord<'_>, worker: &str, died: Micros) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{Sample, task};
+    use super::super::sample::{Sample, run, task};
     use crate::{
         check::Invariant,
         fault_kind::FaultKind,
-        history::{Event, Gone},
+        history::{Event, Gone, Outcome},
     };
 
     /// A worker that dies at 20 s with a task in hand, which runs again later.
@@ -100,6 +112,26 @@ mod tests {
     fn the_task_of_a_dead_worker_runs_again_soon_after_its_lease() {
         assert_eq!(died(24_000).breaks(), []);
         assert_eq!(died(30_000).breaks(), [Invariant::LostRunsRepeat]);
+    }
+
+    #[test]
+    fn a_task_that_was_lost_before_may_wait_apart_from_others_for_half_a_minute() {
+        let again = |ms| {
+            let runs = vec![
+                run(1, Outcome::Lost, false),
+                run(2, Outcome::Lost, false),
+                run(3, Outcome::Succeeded, true),
+            ];
+            let sample = Sample::new()
+                .worker(0, "w", 1)
+                .submit(19_000, task("a"))
+                .lease(19_100, "w", "a", 2)
+                .gone(20_000, "w", Gone::ByTask);
+            let sample = sample.lease(ms, "v", "a", 3).found(90_000, "a", &[], runs);
+            sample.event(90_000, Event::RunEnds).breaks()
+        };
+        assert_eq!(again(50_000), []);
+        assert_eq!(again(62_000), [Invariant::LostRunsRepeat]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Reports under an old lease token are refused.
+//! Reports under an old lease token are refused, and no others.
 
 use crate::history::{Micros, ReportAnswer};
 
@@ -8,6 +8,13 @@ pub(super) fn check(record: &Record<'_>) -> Vec<Breach> {
     let mut breaches = Vec::new();
     for (id, task) in &record.tasks {
         for report in &task.reports {
+            if let Some((at, ReportAnswer::Refused)) = report.answered {
+                let text = format!(
+                    "{:?} of lease {} was refused, and all that workers of a run report can be stored",
+                    report.report, report.token
+                );
+                breaches.push(breach(Invariant::AcknowledgedOutcome, id, at, text));
+            }
             let Some((at, ReportAnswer::Stored)) = report.answered else {
                 continue;
             };
@@ -69,6 +76,17 @@ mod tests {
     fn progress_under_an_old_token_must_be_stale() {
         assert_eq!(late_progress(6, ReportAnswer::Stale), []);
         assert_eq!(late_progress(6, ReportAnswer::Stored), [Invariant::StaleRefused]);
+    }
+
+    #[test]
+    fn an_outcome_of_a_run_is_never_refused_for_what_it_says() {
+        let answered = |answer| {
+            let sample = Sample::new().submit(1, task("a")).lease(2, "w", "a", 1);
+            let report = Reported::Succeeded;
+            sample.report((3, 4), "w", ("a", 1), report, answer).breaks()
+        };
+        assert_eq!(answered(ReportAnswer::Stale), []);
+        assert_eq!(answered(ReportAnswer::Refused), [Invariant::AcknowledgedOutcome]);
     }
 
     #[test]
