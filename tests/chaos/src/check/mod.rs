@@ -3,9 +3,11 @@
 //! One file per promise. Each judges only what the history proves: where a fault or the harness itself may be the
 //! reason, it says nothing.
 
+mod deletes;
 mod invariant;
 mod kept;
 mod leases;
+mod names;
 mod order;
 mod outcomes;
 mod places;
@@ -52,6 +54,8 @@ pub fn check(entries: &[Entry]) -> Vec<Breach> {
         kept::check,
         outcomes::check,
         reads::check,
+        deletes::check,
+        names::check,
         reports::check,
         leases::check,
         places::check,
