@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use tasklease_postgres::find_binaries;
 
-use crate::{clock, database::copier, fault_kind::FaultKind};
+use crate::{clock, database::copier, fault_kind::FaultKind, pooler};
 
 /// Set in the environment of a harness that has prepared itself; the folder of the programs that know the clock.
 const PREPARED: &str = "TASKLEASE_CHAOS_PREPARED";
@@ -41,6 +41,8 @@ pub enum Need {
     Clocks,
     /// The program that copies a running Postgres.
     Copies,
+    /// PgBouncer.
+    Pooler,
 }
 
 /// What the machine has of what faults need.
@@ -70,6 +72,10 @@ impl Abilities {
         if find_binaries().ok().and_then(|found| copier(&found)).is_none() {
             let text = "there is no pg_basebackup beside the Postgres server";
             own.missing.insert(Need::Copies, text.to_owned());
+        }
+        if pooler::program().is_none() {
+            own.missing
+                .insert(Need::Pooler, "PgBouncer is not installed".to_owned());
         }
         own
     }

@@ -47,11 +47,13 @@ pub struct Clients {
     recorder: Recorder,
     channels: Vec<Channel>,
     random: Random,
+    settled: watch::Receiver<bool>,
     closing: watch::Receiver<bool>,
 }
 
 impl Clients {
-    /// Clients that reach the replicas at these addresses, until `closing`.
+    /// Clients that reach the replicas at these addresses, until `closing`. Once all is `settled`, a task that is not
+    /// there does not come any more.
     ///
     /// # Errors
     /// An address cannot be used.
@@ -59,6 +61,7 @@ impl Clients {
         recorder: Recorder,
         addresses: &[SocketAddr],
         random: Random,
+        settled: watch::Receiver<bool>,
         closing: watch::Receiver<bool>,
     ) -> anyhow::Result<Self> {
         let mut channels = Vec::new();
@@ -74,6 +77,7 @@ impl Clients {
             recorder,
             channels,
             random,
+            settled,
             closing,
         })
     }
@@ -157,7 +161,11 @@ impl Clients {
                 Ok(response) => of_task(response.into_inner().task),
                 Err(status) => of_status(&status),
             };
-            let is_definite = matches!(answer, Answer::Task { .. } | Answer::WrongState);
+            let is_definite = match &answer {
+                Answer::Task { .. } | Answer::WrongState => true,
+                Answer::NotFound => *self.settled.borrow(),
+                _ => false,
+            };
             self.recorder.answer(call, answer);
             if is_definite || *self.closing.borrow() {
                 return;

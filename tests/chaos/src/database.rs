@@ -21,6 +21,7 @@ use tokio_postgres::{Client, NoTls};
 use crate::{
     clock::{self, Clock},
     freeze::Frozen,
+    pooler::Pooler,
     volume::Volume,
 };
 
@@ -60,6 +61,8 @@ pub struct Wants {
     pub clock_ms: Option<i64>,
     /// A synchronous standby.
     pub standby: bool,
+    /// PgBouncer before it.
+    pub pooler: bool,
 }
 
 /// A running Postgres.
@@ -68,6 +71,7 @@ pub struct Database {
     standby: Mutex<Option<Cluster>>,
     server: RwLock<Server>,
     clock: Option<(Clock, Mutex<i64>)>,
+    pooler: Option<Pooler>,
     volume: Option<Volume>,
     /// What the clusters' folders lie in.
     folder: PathBuf,
@@ -107,11 +111,18 @@ impl Database {
         let cluster = Cluster::start(ClusterOptions::durable(folder.join("postgres"))).await?;
         cluster.create_database(DATABASE).await?;
         let server = Server::of(&cluster);
+        let pooler = if wants.pooler {
+            let (files, data) = (folder.join("pgbouncer"), folder.join("postgres").join("data"));
+            Some(Pooler::start(&files, &server.url, &data).await?)
+        } else {
+            None
+        };
         let own = Self {
             cluster: Mutex::new(cluster),
             standby: Mutex::default(),
             server: RwLock::new(server),
             clock,
+            pooler,
             volume,
             folder,
         };
@@ -129,6 +140,13 @@ impl Database {
     /// Where the server listens that answers now.
     pub fn address(&self) -> SocketAddr {
         self.server().address
+    }
+
+    /// Where schedulers are to connect: to the pooler if there is one.
+    pub fn entrance(&self) -> SocketAddr {
+        self.pooler
+            .as_ref()
+            .map_or_else(|| self.address(), Pooler::address)
     }
 
     /// The URL of the database, past all proxies.
@@ -187,6 +205,15 @@ impl Database {
         sleep(length).await;
         volume.empty()?;
         self.start_again().await
+    }
+
+    /// Kills the pooler, and starts it again after a while.
+    ///
+    /// # Errors
+    /// There is none, or it does not start.
+    pub async fn crash_pooler(&self, away: Duration) -> anyhow::Result<()> {
+        let pooler = self.pooler.as_ref().context("there is no pooler")?;
+        pooler.crash(away).await
     }
 
     /// Lets the clock jump.

@@ -37,6 +37,8 @@ pub enum FaultKind {
     FillDisk,
     /// Postgres is killed and never comes back; its synchronous standby is promoted, and everybody connects to that.
     FailOver,
+    /// PgBouncer between schedulers and Postgres, with a connection for each of theirs, is killed and started again.
+    CrashPooler,
     /// The clock of Postgres jumps: forward by up to ten minutes, or back by up to four seconds.
     JumpDatabaseClock,
     /// The clock of one scheduler or worker jumps by up to ten minutes, and back later.
@@ -134,6 +136,7 @@ impl FaultKind {
         match self {
             Self::FillDisk => Some(Need::Mounts),
             Self::FailOver => Some(Need::Copies),
+            Self::CrashPooler => Some(Need::Pooler),
             Self::JumpDatabaseClock | Self::JumpClock | Self::SkewClocks => Some(Need::Clocks),
             _ => None,
         }

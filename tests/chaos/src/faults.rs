@@ -181,6 +181,7 @@ impl FaultPlayer {
                 };
                 stand.database.fail_over(length, switch).await?;
             }
+            Kind::CrashPooler => stand.database.crash_pooler(length).await?,
             Kind::JumpDatabaseClock => {
                 stand.database.jump(database_jump_ms(fault)).await?;
                 tokio::time::sleep(length).await;

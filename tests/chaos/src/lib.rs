@@ -20,6 +20,7 @@ pub mod freeze;
 pub mod history;
 pub mod outside;
 pub mod plan;
+pub mod pooler;
 pub mod promises;
 pub mod proxy;
 pub mod random;

@@ -160,7 +160,7 @@ fn tasks(parameters: &Parameters, random: &mut Random, now_ms: u64) -> Vec<Plann
     let mut tasks = Vec::with_capacity(parameters.tasks);
     let mut batch = 0;
     // One that kills its workers costs every task beside it three deaths.
-    let mut killers = parameters.tasks / 250;
+    let mut killers = (parameters.tasks / 250).min(mix.killers);
     while tasks.len() < parameters.tasks {
         batch += 1;
         let at_ms = random.between(0, parameters.load_ms);
@@ -195,6 +195,8 @@ struct Mix {
     read: u64,
     /// The longest run of ordinary code, in milliseconds.
     longest_ms: u64,
+    /// How many tasks may kill their workers; each kills three, with all that they have in hand.
+    killers: usize,
 }
 
 impl Mix {
@@ -208,6 +210,7 @@ impl Mix {
                 watched: 2,
                 read: 5,
                 longest_ms: 1_000,
+                killers: usize::try_from(parameters.load_ms / 20_000).unwrap_or(usize::MAX),
             }
         } else {
             Self {
@@ -215,6 +218,7 @@ impl Mix {
                 watched: 20,
                 read: 25,
                 longest_ms: 2_500,
+                killers: usize::MAX,
             }
         }
     }

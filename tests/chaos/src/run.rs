@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -98,10 +99,12 @@ pub async fn run(parameters: &Parameters, patience: Duration, folder: &Path) -> 
         .iter()
         .map(|slot| slot.clients.address())
         .collect();
+    let (settle, settled) = watch::channel(false);
     let clients = Clients::new(
         recorder.clone(),
         &addresses,
         random.fork(10),
+        settled,
         stand.closing.subscribe(),
     )?;
     let watching = watch_the_run(&stand);
@@ -115,6 +118,7 @@ pub async fn run(parameters: &Parameters, patience: Duration, folder: &Path) -> 
         // What has not ended by now does not end.
         await_ends(&stand, if have_ended { patience } else { TO_WARN }).await;
     }
+    settle.send_replace(true);
     // Watchers have a while to hear of the last ends.
     let rest = Duration::from_micros(recorder.now() - healed);
     tokio::time::timeout(Duration::from_secs(12).saturating_sub(rest), async {

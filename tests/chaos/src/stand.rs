@@ -140,7 +140,7 @@ impl Stand {
         let mut schedulers = Vec::new();
         for number in 0..parameters.replicas {
             let server = database.address();
-            let link = Proxy::start(server).await?;
+            let link = Proxy::start(database.entrance()).await?;
             let url = database
                 .url()
                 .replace(&server.to_string(), &link.address().to_string());
@@ -478,6 +478,7 @@ fn wants(plan: &Plan) -> Wants {
             .has(FaultKind::JumpDatabaseClock)
             .then_some(plan.database_clock_ms),
         standby: plan.has(FaultKind::FailOver),
+        pooler: plan.has(FaultKind::CrashPooler),
     }
 }
 
