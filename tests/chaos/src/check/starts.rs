@@ -1,19 +1,22 @@
 //! No slot stays free while a task waits that it could run.
 
+use std::collections::BTreeMap;
+
 use crate::{fault_kind::Harm, history::Micros};
 
 use super::{
     Breach, Invariant, breach,
     quiet::{RECOVERY, windows, within},
     record::{Record, WorkerRecord},
-    waits::{free_times, starts, waits},
+    waits::{Start, free_times, is_saturated, starts, waits},
 };
 
 /// How long a task may wait beside a free slot when nothing is wrong.
 const BOUND: Micros = 5_000_000;
 
 pub(super) fn check(record: &Record<'_>) -> Vec<Breach> {
-    let free = long_free_times(record);
+    let starts = starts(record);
+    let free = long_free_times(record, &starts);
     let mut breaches = Vec::new();
     for wait in waits(record) {
         if wait.until - wait.due < BOUND {
@@ -25,7 +28,8 @@ pub(super) fn check(record: &Record<'_>) -> Vec<Breach> {
             }
             let beside = within(free, wait.due, wait.until);
             let longest = beside.into_iter().max_by_key(|(from, to)| to - from)?;
-            (longest.1 - longest.0 >= BOUND).then_some((name, longest))
+            let is_long = longest.1 - longest.0 >= BOUND && !is_saturated(&starts, longest.0, longest.1);
+            is_long.then_some((name, longest))
         });
         if let Some((worker, (from, to))) = found {
             let text = format!(
@@ -43,8 +47,11 @@ pub(super) fn check(record: &Record<'_>) -> Vec<Breach> {
 /// A worker, and the long times in which nothing was wrong and it had a free slot.
 type Free<'r, 'a> = (&'a str, &'r WorkerRecord<'a>, Vec<(Micros, Micros)>);
 
-fn long_free_times<'r, 'a>(record: &'r Record<'a>) -> Vec<Free<'r, 'a>> {
-    let (windows, starts) = (windows(record, Harm::None), starts(record));
+fn long_free_times<'r, 'a>(
+    record: &'r Record<'a>,
+    starts: &BTreeMap<&'a str, Vec<Start<'a>>>,
+) -> Vec<Free<'r, 'a>> {
+    let windows = windows(record, Harm::None);
     let of_worker = |(name, worker): (&&'a str, &'r WorkerRecord<'a>)| {
         let own = starts.get(name).map_or(&[][..], Vec::as_slice);
         let begin = worker.started + RECOVERY;
