@@ -28,7 +28,7 @@ dev: ## Set up, build, run everything on 127.0.0.1:7070 until Ctrl-C
 		exec $(BIN)/tasklease dev --data-dir $$data --files .dev/files
 
 test: ## Set up, build, run all tests against a throw-away Postgres
-	@scripts/setup rust postgres grpcurl
+	@scripts/setup rust postgres grpcurl faketime
 	@$(ENV) cargo build --workspace --bins
 	@$(ENV) $(BIN)/with-postgres cargo test --workspace
 
@@ -42,7 +42,7 @@ bench: ## Build for release and measure; BENCH=--help lists what there is
 # Which runs to make; `make chaos CHAOS="--seed 7 --minutes 0.5"` makes one; CHAOS=--help lists all.
 CHAOS := --seeds 30 --minutes 1 --keep-going
 chaos: ## Build, break a running system on purpose, and check what it promises
-	@scripts/setup rust postgres
+	@scripts/setup rust postgres faketime
 	@$(ENV) cargo build -p tasklease-chaos -p tasklease-scheduler --bins
 	@$(ENV) $(BIN)/tasklease-chaos run $(CHAOS)
 

@@ -28,7 +28,7 @@ impl Child {
     pub fn spawn(
         program: &Path,
         arguments: &[String],
-        environment: &[(&str, &str)],
+        environment: &[(&str, String)],
         log: &Path,
     ) -> anyhow::Result<Self> {
         let mut process = Command::new(program)
@@ -36,7 +36,7 @@ impl Child {
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .env("RUST_BACKTRACE", "1")
-            .envs(environment.iter().copied())
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -5,9 +5,9 @@ use std::{net::SocketAddr, time::Duration};
 use tasklease_proto::{
     convert::duration_to_wire,
     v1::{
-        CancelTaskRequest, GetTaskRequest, RetryPolicy, SubmitTaskRequest, SubmitTasksRequest, Task,
-        TaskSpec, TaskState, WatchTaskRequest, task_service_client::TaskServiceClient, task_spec::Input,
-        watch_task_response::Update,
+        CancelTaskRequest, DeleteTaskRequest, GetTaskRequest, RetryPolicy, SubmitTaskRequest,
+        SubmitTasksRequest, Task, TaskSpec, TaskState, WatchTaskRequest,
+        task_service_client::TaskServiceClient, task_spec::Input, watch_task_response::Update,
     },
 };
 use tokio::sync::watch;
@@ -26,6 +26,12 @@ use crate::{
 /// How long a call may take.
 const DEADLINE: Duration = Duration::from_secs(4);
 
+/// How long a call with many new names may take.
+const LONG_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How many queues are invented beside as many task types as there are tasks.
+const INVENTED_QUEUES: usize = 20;
+
 /// What waits before a call is repeated.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -41,11 +47,13 @@ pub struct Clients {
     recorder: Recorder,
     channels: Vec<Channel>,
     random: Random,
+    settled: watch::Receiver<bool>,
     closing: watch::Receiver<bool>,
 }
 
 impl Clients {
-    /// Clients that reach the replicas at these addresses, until `closing`.
+    /// Clients that reach the replicas at these addresses, until `closing`. Once all is `settled`, a task that is not
+    /// there does not come any more.
     ///
     /// # Errors
     /// An address cannot be used.
@@ -53,6 +61,7 @@ impl Clients {
         recorder: Recorder,
         addresses: &[SocketAddr],
         random: Random,
+        settled: watch::Receiver<bool>,
         closing: watch::Receiver<bool>,
     ) -> anyhow::Result<Self> {
         let mut channels = Vec::new();
@@ -68,6 +77,7 @@ impl Clients {
             recorder,
             channels,
             random,
+            settled,
             closing,
         })
     }
@@ -151,13 +161,90 @@ impl Clients {
                 Ok(response) => of_task(response.into_inner().task),
                 Err(status) => of_status(&status),
             };
-            let is_definite = matches!(answer, Answer::Task { .. } | Answer::WrongState);
+            let is_definite = match &answer {
+                Answer::Task { .. } | Answer::WrongState => true,
+                Answer::NotFound => *self.settled.borrow(),
+                _ => false,
+            };
             self.recorder.answer(call, answer);
             if is_definite || *self.closing.borrow() {
                 return;
             }
             tokio::time::sleep(AGAIN).await;
         }
+    }
+
+    /// Removes a task once it has ended, and submits it again, which must not revive it.
+    pub async fn delete(&mut self, task: &PlannedTask) {
+        let id = &task.submitted.task;
+        loop {
+            match self.read(id).await {
+                Answer::Task { state, .. } if state.is_final() => break,
+                // Nobody repeats its submit any more.
+                Answer::NotFound => return,
+                _ if *self.closing.borrow() => return,
+                _ => tokio::time::sleep(AGAIN).await,
+            }
+        }
+        loop {
+            let mut client = self.any();
+            let call = self.recorder.call(Request::Delete { task: id.clone() });
+            let request = DeleteTaskRequest { task_id: id.clone() };
+            let answer = match client.delete_task(in_time(request)).await {
+                Ok(_) => Answer::Deleted,
+                Err(status) => of_status(&status),
+            };
+            self.recorder.answer(call, answer.clone());
+            match answer {
+                // An answer before this one was lost.
+                Answer::Deleted | Answer::NotFound => break,
+                _ if *self.closing.borrow() => return,
+                _ => tokio::time::sleep(AGAIN).await,
+            }
+        }
+        while !*self.closing.borrow() {
+            let mut client = self.any();
+            let call = self.recorder.call(Request::Revive { task: id.clone() });
+            let request = SubmitTaskRequest {
+                task: Some(spec(&task.submitted)),
+            };
+            let answer = match client.submit_task(in_time(request)).await {
+                Ok(_) => Answer::Stored,
+                Err(status) => of_status(&status),
+            };
+            self.recorder.answer(call, answer.clone());
+            if matches!(answer, Answer::Stored | Answer::Refused { .. }) {
+                return;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Names queues and task types that nobody has named before, beside a task that is stored already under another
+    /// type: the call fails, and stores nothing.
+    pub async fn invent(&mut self, stored: &Submitted, prefix: &str, names: usize) -> Answer {
+        let invented = (0..names).map(|number| TaskSpec {
+            task_type: format!("{prefix}.{number}"),
+            queue: format!("{prefix}.{}", number % INVENTED_QUEUES),
+            ..TaskSpec::default()
+        });
+        let taken = TaskSpec {
+            task_type: format!("{prefix}.other"),
+            ..spec(stored)
+        };
+        let request = SubmitTasksRequest {
+            tasks: invented.chain([taken]).collect(),
+        };
+        let mut client = self.any();
+        let call = self.recorder.call(Request::Invent { names });
+        let mut request = Message::new(request);
+        request.set_timeout(LONG_DEADLINE);
+        let answer = match client.submit_tasks(request).await {
+            Ok(_) => Answer::Stored,
+            Err(status) => of_status(&status),
+        };
+        self.recorder.answer(call, answer.clone());
+        answer
     }
 
     /// Watches a task until it has ended.
@@ -240,6 +327,10 @@ impl Clients {
             }
         }
         self.fork(0).submit(&tasks).await;
+        for (number, task) in tasks.iter().filter(|task| task.is_deleted).enumerate() {
+            let (mut clients, task) = (self.fork(7 + 10 * number as u64), task.clone());
+            parts.spawn(async move { clients.delete(&task).await });
+        }
         parts.join_all().await;
     }
 }

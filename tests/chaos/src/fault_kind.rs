@@ -5,6 +5,8 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::ability::Need;
+
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -29,6 +31,20 @@ pub enum FaultKind {
     CrashPostgres,
     /// Postgres stays away for seconds.
     StopPostgres,
+    /// All processes of Postgres are frozen (SIGSTOP) and go on later.
+    FreezePostgres,
+    /// The file system of Postgres is full: data and log cannot grow (ENOSPC).
+    FillDisk,
+    /// Postgres is killed and never comes back; its synchronous standby is promoted, and everybody connects to that.
+    FailOver,
+    /// PgBouncer between schedulers and Postgres, with a connection for each of theirs, is killed and started again.
+    CrashPooler,
+    /// The clock of Postgres jumps: forward by up to ten minutes, or back by up to four seconds.
+    JumpDatabaseClock,
+    /// The clock of one scheduler or worker jumps by up to ten minutes, and back later.
+    JumpClock,
+    /// The clocks of all schedulers and workers jump, each by other minutes, up to ten, and back later.
+    SkewClocks,
     /// All connections to Postgres are ended by an administrator.
     EndConnections,
     /// All that schedulers and Postgres say to each other is held up.
@@ -79,6 +95,8 @@ pub enum FaultKind {
     DeafWatchers,
     /// A worker comes that takes twenty thousand kinds of tasks.
     NameFlood,
+    /// Clients submit tasks of invented types to invented queues until there may be no more of them.
+    InventNames,
     /// Many large tasks come at once.
     LargeTasks,
     /// The reader of a scheduler's log goes away, so that no line can be written any more.
@@ -103,8 +121,24 @@ impl FaultKind {
             Self::LockEvents | Self::AbandonedReads | Self::PatientReads | Self::LargeTasks => {
                 Harm::SparesSessions
             }
-            Self::DeafWatchers | Self::NameFlood | Self::CloseLog => Harm::None,
+            Self::DeafWatchers
+            | Self::NameFlood
+            | Self::InventNames
+            | Self::CloseLog
+            | Self::JumpClock
+            | Self::SkewClocks => Harm::None,
             _ => Harm::Any,
+        }
+    }
+
+    /// What it needs of the machine, if that is not a matter of course.
+    pub fn need(self) -> Option<Need> {
+        match self {
+            Self::FillDisk => Some(Need::Mounts),
+            Self::FailOver => Some(Need::Copies),
+            Self::CrashPooler => Some(Need::Pooler),
+            Self::JumpDatabaseClock | Self::JumpClock | Self::SkewClocks => Some(Need::Clocks),
+            _ => None,
         }
     }
 

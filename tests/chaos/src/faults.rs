@@ -1,6 +1,7 @@
 //! Plays the faults of a plan on the system under test.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -21,11 +22,11 @@ use crate::{
     client::Clients,
     fault_kind::FaultKind,
     history::{Event, Submitted},
-    plan::{Ids, LOAD_TYPES, PlannedFault, PlannedTask},
+    plan::{CLOCK_ERROR_MS, Ids, LOAD_TYPES, PlannedFault, PlannedTask, wrong_ms},
     proxy::{Proxy, Traffic},
     random::Random,
     sql_faults,
-    stand::{BareSlot, SchedulerSlot, Stand, WorkerSlot},
+    stand::{BareSlot, SchedulerSlot, SetClock, Stand, WorkerSlot},
 };
 
 /// Tables of waiting tasks.
@@ -33,6 +34,19 @@ const WAITING: [&str; 2] = ["ready", "scheduled"];
 
 /// How many bytes a large payload has.
 const LARGE: usize = 900_000;
+
+/// The most that the clock of Postgres jumps back, in milliseconds.
+const DATABASE_BACK_MS: u64 = 4_000;
+
+/// How many pairs of a queue and a task type a scheduler takes.
+const LANES: usize = 20_000;
+
+/// How many of them clients invent before no more are taken; the others are there by then.
+const INVENTED: usize = 1_200;
+
+/// In how many calls at once clients invent names, and how many in each.
+const INVENTING_CALLS: u64 = 4;
+const INVENTED_AT_ONCE: usize = 450;
 
 /// What faults need besides the stand.
 #[derive(Clone)]
@@ -88,7 +102,10 @@ impl FaultPlayer {
         let length = Duration::from_millis(fault.length_ms);
         if let Err(error) = self.strike(&fault, length).await {
             // Other faults may be in the way: Postgres that is stopped can fail no statement.
-            eprintln!("{} had no full effect: {error:#}", fault.kind);
+            self.stand.recorder.note(Event::FaultMissed {
+                fault: number,
+                reason: format!("{error:#}"),
+            });
         }
         self.stand.recorder.note(Event::FaultEnds { fault: number });
     }
@@ -149,17 +166,32 @@ impl FaultPlayer {
             }
             Kind::ForgetLeases => self.order(fault, Order::Forget),
             Kind::MoveStreams => self.order(fault, Order::Move),
-            Kind::CrashPostgres => {
-                let mut postgres = stand.postgres.lock().await;
-                postgres.stop_immediate().await?;
-                postgres.restart().await?;
+            Kind::CrashPostgres => stand.database.crash(Duration::ZERO).await?,
+            Kind::StopPostgres => stand.database.crash(length).await?,
+            Kind::FreezePostgres => stand.database.freeze(length).await?,
+            Kind::FillDisk => stand.database.fill(free_bytes(fault), length).await?,
+            Kind::FailOver => {
+                let links = || stand.schedulers.iter().map(|scheduler| &scheduler.database);
+                let switch = |to: Option<SocketAddr>| match to {
+                    None => links().for_each(|link| link.set(Traffic::Refuse)),
+                    Some(server) => links().for_each(|link| {
+                        link.lead_to(server);
+                        link.set(Traffic::Pass);
+                    }),
+                };
+                stand.database.fail_over(length, switch).await?;
             }
-            Kind::StopPostgres => {
-                let mut postgres = stand.postgres.lock().await;
-                postgres.stop_immediate().await?;
+            Kind::CrashPooler => stand.database.crash_pooler(length).await?,
+            Kind::JumpDatabaseClock => {
+                stand.database.jump(database_jump_ms(fault)).await?;
                 tokio::time::sleep(length).await;
-                postgres.restart().await?;
             }
+            Kind::JumpClock => {
+                let clocks: Vec<&SetClock> = self.clocks().collect();
+                let clock = pick(&clocks, fault.choice).copied();
+                self.jump(clock.into_iter(), fault, length).await?;
+            }
+            Kind::SkewClocks => self.jump(self.clocks(), fault, length).await?,
             Kind::EndConnections => sql_faults::end_connections(stand).await?,
             Kind::StallDatabase => self.database(Traffic::Hold, length).await,
             Kind::DelayDatabase => {
@@ -217,9 +249,38 @@ impl FaultPlayer {
             Kind::PatientReads => self.read_behind_a_lock(length, 12, length).await?,
             Kind::DeafWatchers => self.deaf_watchers(fault, length).await,
             Kind::NameFlood => self.name_flood(length).await,
+            Kind::InventNames => {
+                sql_faults::invent_lanes(stand, LANES - INVENTED).await?;
+                self.invent_names(fault, length).await;
+            }
             Kind::LargeTasks => self.large_tasks(fault, length).await,
         }
         Ok(())
+    }
+
+    /// The clocks of all schedulers and worker processes.
+    fn clocks(&self) -> impl Iterator<Item = &SetClock> {
+        let schedulers = self.stand.schedulers.iter();
+        let workers = self.stand.processes.iter();
+        schedulers
+            .filter_map(|slot| slot.clock.as_ref())
+            .chain(workers.filter_map(|slot| slot.clock.as_ref()))
+    }
+
+    /// Lets each of these clocks jump to another time, and back later.
+    async fn jump<'a>(
+        &self,
+        clocks: impl Iterator<Item = &'a SetClock>,
+        fault: &PlannedFault,
+        length: Duration,
+    ) -> anyhow::Result<()> {
+        let clocks: Vec<&SetClock> = clocks.collect();
+        let mut random = Random::new(fault.choice);
+        for clock in &clocks {
+            clock.jump(wrong_ms(&mut random))?;
+        }
+        tokio::time::sleep(length).await;
+        clocks.iter().try_for_each(|clock| clock.jump_back())
     }
 
     async fn end_scheduler(&self, fault: &PlannedFault, signal: Signal, length: Duration) {
@@ -342,6 +403,26 @@ impl FaultPlayer {
         tokio::time::sleep(length).await;
     }
 
+    /// Clients name more queues and task types than there may be.
+    async fn invent_names(&self, fault: &PlannedFault, length: Duration) {
+        let Some(mut task) = self.large(fault, 1).pop() else {
+            return;
+        };
+        task.submitted.padding = 0;
+        let mut clients = self.clients.fork(fault.choice);
+        clients.submit(std::slice::from_ref(&task)).await;
+        let inventing = async {
+            let mut calls = JoinSet::new();
+            for call in 0..INVENTING_CALLS {
+                let mut clients = self.clients.fork(fault.choice ^ (call + 1));
+                let (stored, prefix) = (task.submitted.clone(), format!("flood-{}-{call}", fault.choice));
+                calls.spawn(async move { clients.invent(&stored, &prefix, INVENTED_AT_ONCE).await });
+            }
+            calls.join_all().await;
+        };
+        tokio::join!(inventing, tokio::time::sleep(length));
+    }
+
     async fn large_tasks(&self, fault: &PlannedFault, length: Duration) {
         let mut submits = JoinSet::new();
         for task in self.large(fault, 24) {
@@ -378,6 +459,7 @@ impl FaultPlayer {
             cancel_ms: None,
             watched: false,
             reads: 0,
+            is_deleted: false,
         };
         (0..count).map(task).collect()
     }
@@ -407,6 +489,22 @@ impl FaultPlayer {
                     .unwrap_or_else(|| unreachable!("a stand has workers")),
             ),
         }
+    }
+}
+
+/// How many bytes a full file system still has.
+fn free_bytes(fault: &PlannedFault) -> u64 {
+    [0, 16 << 10, 128 << 10, 1 << 20][usize::try_from(fault.choice >> 3).unwrap_or(0) % 4]
+}
+
+/// How far the clock of Postgres jumps. Back by little only: what is due then is due as much later.
+fn database_jump_ms(fault: &PlannedFault) -> i64 {
+    let mut random = Random::new(fault.choice);
+    let by_ms = |high: u64, random: &mut Random| i64::try_from(random.between(1, high)).unwrap_or(1);
+    if random.percent(40) {
+        -by_ms(DATABASE_BACK_MS, &mut random)
+    } else {
+        by_ms(CLOCK_ERROR_MS, &mut random)
     }
 }
 

@@ -199,6 +199,13 @@ pub enum Event {
         /// What it strikes.
         target: String,
     },
+    /// A fault could not be played, or not whole: others were in its way.
+    FaultMissed {
+        /// Number of the fault in the run.
+        fault: u64,
+        /// Why.
+        reason: String,
+    },
     /// A fault has ended.
     FaultEnds {
         /// Number of the fault in the run.
@@ -257,6 +264,9 @@ pub struct Parameters {
     pub faults: Vec<FaultKind>,
     /// How long a session lives after its last heartbeat, in milliseconds.
     pub lease_ms: u64,
+    /// True if the run ends without the part that shows whose turn comes when.
+    #[serde(default)]
+    pub is_short: bool,
 }
 
 /// What a client asks.
@@ -282,6 +292,21 @@ pub enum Request {
     Watch {
         /// The task.
         task: String,
+    },
+    /// Removes a task that has ended.
+    Delete {
+        /// The task.
+        task: String,
+    },
+    /// Stores a task again that was removed, as it was.
+    Revive {
+        /// The task.
+        task: String,
+    },
+    /// Names queues and task types that nobody has named before, and stores nothing.
+    Invent {
+        /// How many pairs of them.
+        names: usize,
     },
 }
 
@@ -325,6 +350,8 @@ pub enum Answer {
         /// True if it can only end CANCELLED.
         cancel_requested: bool,
     },
+    /// The task is removed.
+    Deleted,
     /// There is no such task.
     NotFound,
     /// The task's state does not allow it.

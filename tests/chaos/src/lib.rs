@@ -5,17 +5,22 @@
 //! outside system see. Then all faults end, and it waits until every task has ended. At last
 //! [`check`](mod@check), a pure function, finds the promises that the history breaks.
 
+pub mod ability;
 pub mod audit;
 pub mod bare_worker;
 pub mod behaviour;
 pub mod check;
 pub mod child;
 pub mod client;
+pub mod clock;
+pub mod database;
 pub mod fault_kind;
 pub mod faults;
+pub mod freeze;
 pub mod history;
 pub mod outside;
 pub mod plan;
+pub mod pooler;
 pub mod promises;
 pub mod proxy;
 pub mod random;
@@ -23,3 +28,4 @@ pub mod recorder;
 pub mod run;
 pub mod sql_faults;
 pub mod stand;
+pub mod volume;

@@ -4,12 +4,13 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum as _};
 use tasklease_chaos::{
+    ability::Abilities,
     check::{Breach, Invariant},
     fault_kind::{FaultKind, Harm},
     history::{self, Event, Parameters},
@@ -77,10 +78,11 @@ struct RunArgs {
     /// How often each seed is run.
     #[arg(long, default_value_t = 1, value_name = "N")]
     repeat: u64,
-    /// How long load and faults last, in minutes; healing and the end take about half a minute more.
-    #[arg(long, default_value_t = 0.5, value_parser = minutes)]
-    minutes: f64,
-    /// How many tasks; by default 25 for each second.
+    /// How long load and faults last, in minutes; by default half a minute, or a tenth with --each-kind. Healing and the
+    /// end take about half a minute more.
+    #[arg(long, value_parser = minutes)]
+    minutes: Option<f64>,
+    /// How many tasks; by default 25 for each second. Workers have as many slots as that needs.
     #[arg(long, value_name = "N")]
     tasks: Option<usize>,
     /// How many schedulers.
@@ -89,9 +91,19 @@ struct RunArgs {
     /// How many workers; half of them are processes over the worker runtime.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=50), value_name = "N")]
     workers: u8,
-    /// Kinds of faults that may come; all by default, none for an empty text.
+    /// Kinds of faults that may come; all that this machine can play by default, none for an empty text.
     #[arg(long, value_delimiter = ',', value_name = "KIND,KIND")]
     faults: Option<Vec<String>>,
+    /// Makes short runs of one kind of fault each: all seeds for every kind. Of a run in which all promises held, only
+    /// the result is kept.
+    #[arg(long)]
+    each_kind: bool,
+    /// Leaves out runs whose result, of the same parameters, is there already.
+    #[arg(long)]
+    resume: bool,
+    /// Begins no run after so many minutes; with --resume a long series can be made in parts.
+    #[arg(long, value_name = "MINUTES", value_parser = minutes)]
+    stop_after: Option<f64>,
     /// How long a session lives after its last heartbeat, in seconds.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(3..=60), value_name = "SECONDS")]
     lease: u64,
@@ -157,6 +169,10 @@ impl Command {
                     };
                     say(&format!("{:<20} {}{harm}", kind.to_string(), kind.about()))?;
                 }
+                let (_, left_out) = Abilities::of_this_machine().sort(FaultKind::value_variants());
+                for (kind, reason) in left_out {
+                    say(&format!("{kind} cannot be played here: {reason}"))?;
+                }
                 Ok(true)
             }
             Self::ListPromises => {
@@ -175,26 +191,44 @@ impl Command {
     }
 }
 
+/// One run of a series.
+struct Planned {
+    parameters: Parameters,
+    folder: PathBuf,
+}
+
 impl RunArgs {
     async fn execute(self) -> anyhow::Result<bool> {
-        let faults = self.fault_kinds()?;
+        let abilities = Abilities::of_this_machine();
+        let (faults, left_out) = abilities.sort(&self.fault_kinds()?);
+        // Comes back in a process that can play them all.
+        let _prepared = abilities.prepare(&faults)?;
+        for (kind, reason) in &left_out {
+            say(&format!("left out: {kind}: {reason}"))?;
+        }
+        let series = self.series(&faults);
+        let until = self
+            .stop_after
+            .map(|minutes| Instant::now() + Duration::from_secs_f64(minutes * 60.0));
         let mut results = Vec::new();
-        for seed in self.seed..self.seed.saturating_add(self.seeds) {
-            for turn in 0..self.repeat {
-                let parameters = self.parameters(seed, &faults);
-                let base = if self.repeat > 1 {
-                    self.out.join(format!("turn-{turn}"))
-                } else {
-                    self.out.clone()
-                };
-                let folder = run::folder(&base, &parameters);
-                let result = run::run(&parameters, Duration::from_secs(self.patience), &folder).await?;
-                self.report(&result, &folder)?;
-                let is_broken = !result.breaches.is_empty();
+        for (number, planned) in series.iter().enumerate() {
+            let before = || run::made_before(&planned.parameters, &planned.folder);
+            if let Some(result) = self.resume.then(before).flatten() {
                 results.push(result);
-                if is_broken && !self.keep_going {
-                    return Ok(false);
-                }
+                continue;
+            }
+            if until.is_some_and(|until| Instant::now() > until) {
+                say(&format!(
+                    "{} runs are left; go on with --resume",
+                    series.len() - number
+                ))?;
+                break;
+            }
+            let result = self.make(planned).await?;
+            let is_broken = !result.breaches.is_empty();
+            results.push(result);
+            if is_broken && !self.keep_going {
+                return Ok(false);
             }
         }
         let broken = run::broken(&results);
@@ -204,8 +238,49 @@ impl RunArgs {
         Ok(broken.is_empty())
     }
 
+    async fn make(&self, planned: &Planned) -> anyhow::Result<RunResult> {
+        let Planned { parameters, folder } = planned;
+        let result = run::run(parameters, Duration::from_secs(self.patience), folder).await?;
+        self.report(&result, folder)?;
+        if self.each_kind && result.breaches.is_empty() {
+            run::keep_only_the_result(folder)?;
+        }
+        Ok(result)
+    }
+
+    /// The runs in their order. With a run for each kind, all kinds come before the next seed does, so that the part of
+    /// a series that was made says something about every kind.
+    fn series(&self, faults: &[FaultKind]) -> Vec<Planned> {
+        let mut series = Vec::new();
+        for seed in self.seed..self.seed.saturating_add(self.seeds) {
+            for turn in 0..self.repeat {
+                let mut base = self.out.clone();
+                if self.repeat > 1 {
+                    base.push(format!("turn-{turn}"));
+                }
+                if self.each_kind {
+                    for kind in faults {
+                        let parameters = self.parameters(seed, &[*kind]);
+                        let folder = run::folder(&base.join(kind.to_string()), &parameters);
+                        series.push(Planned { parameters, folder });
+                    }
+                } else {
+                    let parameters = self.parameters(seed, faults);
+                    let folder = run::folder(&base, &parameters);
+                    series.push(Planned { parameters, folder });
+                }
+            }
+        }
+        series
+    }
+
+    fn minutes(&self) -> f64 {
+        let usual = if self.each_kind { 0.1 } else { 0.5 };
+        self.minutes.unwrap_or(usual)
+    }
+
     fn parameters(&self, seed: u64, faults: &[FaultKind]) -> Parameters {
-        let load_ms = Duration::from_secs_f64(self.minutes * 60.0).as_millis();
+        let load_ms = Duration::from_secs_f64(self.minutes() * 60.0).as_millis();
         let load_ms = u64::try_from(load_ms).unwrap_or(u64::MAX);
         Parameters {
             seed,
@@ -217,6 +292,7 @@ impl RunArgs {
             workers: usize::from(self.workers),
             faults: faults.to_vec(),
             lease_ms: self.lease * 1_000,
+            is_short: self.each_kind,
         }
     }
 
@@ -242,22 +318,38 @@ impl RunArgs {
         } else {
             "BROKEN"
         };
+        let name = match result.parameters.faults.as_slice() {
+            [kind] => format!("{kind}, seed {seed}"),
+            _ => format!("seed {seed}"),
+        };
+        let missed = match result.missed {
+            0 => String::new(),
+            missed => format!(", {missed} more had no effect"),
+        };
         say(&format!(
-            "seed {seed}: {verdict}; {} tasks, {} runs, {faults} faults, {} dead workers, {} s",
+            "{name}: {verdict}; {} tasks, {} runs, {faults} faults{missed}, {} dead workers, {} s",
             result.tasks, result.runs, result.deaths, result.seconds
         ))?;
         if result.breaches.is_empty() {
             return Ok(());
         }
         show(&result.breaches)?;
-        let faults = match &self.faults {
-            Some(faults) => format!(" --faults '{}'", faults.join(",")),
-            None => String::new(),
+        let kinds: Vec<String> = result.parameters.faults.iter().map(ToString::to_string).collect();
+        // A machine that can play others would plan another run.
+        let faults = if kinds.len() == FaultKind::value_variants().len() {
+            String::new()
+        } else {
+            format!(" --faults '{}'", kinds.join(","))
         };
+        let each_kind = if self.each_kind { " --each-kind" } else { "" };
         say(&format!("  history: {}", folder.join("history.jsonl").display()))?;
         say(&format!(
-            "  again:   tasklease-chaos run --seed {seed} --minutes {} --tasks {} --replicas {} --workers {} --lease {}{faults}",
-            self.minutes, result.parameters.tasks, self.replicas, self.workers, self.lease
+            "  again:   tasklease-chaos run --seed {seed} --minutes {} --tasks {} --replicas {} --workers {} --lease {}{faults}{each_kind}",
+            self.minutes(),
+            result.parameters.tasks,
+            self.replicas,
+            self.workers,
+            self.lease
         ))
     }
 }

@@ -20,6 +20,15 @@ pub const TURN_TYPES: [&str; 3] = ["turn.a", "turn.b", "turn.c"];
 /// The queues that workers serve.
 pub const QUEUES: [&str; 2] = ["default", "critical"];
 
+/// So many tasks a second are many.
+const DENSE: u64 = 100;
+
+/// How many tasks a second a slot can be expected to run.
+const SLOT_RATE: u64 = 2;
+
+/// The most that a clock is wrong by, in milliseconds.
+pub const CLOCK_ERROR_MS: u64 = 600_000;
+
 /// The last fault has ended so long before the load does, in milliseconds.
 const CALM_END_MS: u64 = 500;
 
@@ -36,6 +45,11 @@ pub struct Plan {
     pub processes: Vec<u32>,
     /// How old a stream becomes before its worker is asked to reconnect, in seconds.
     pub stream_age_s: u64,
+    /// What the clocks of schedulers, then those of worker processes are wrong by from the start, in milliseconds, if
+    /// clocks jump in this run.
+    pub clocks_ms: Vec<i64>,
+    /// The same of Postgres.
+    pub database_clock_ms: i64,
 }
 
 /// A task, and what clients do with it.
@@ -57,6 +71,8 @@ pub struct PlannedTask {
     pub watched: bool,
     /// How often a client reads it.
     pub reads: u64,
+    /// True if a client removes it once it has ended, and then submits it again in vain.
+    pub is_deleted: bool,
 }
 
 /// A fault and its time.
@@ -76,11 +92,15 @@ impl Plan {
     /// What these parameters decide. `now_ms`, milliseconds since 1970, is the time in the ids of tasks.
     pub fn of(parameters: &Parameters, now_ms: u64) -> Self {
         let random = Random::new(parameters.seed);
-        let mut sizes = random.fork(3);
+        let (mut sizes, mut clocks) = (random.fork(3), random.fork(6));
         let bare = parameters.workers.div_ceil(2);
+        // Enough for many tasks a second, too.
+        let a_second = (parameters.tasks as u64).saturating_mul(1_000) / parameters.load_ms.max(1);
+        let more = a_second / (SLOT_RATE * (parameters.workers as u64).max(1));
+        let more = if a_second > DENSE { more } else { 0 };
         let slots = |count: usize, random: &mut Random| {
             (0..count)
-                .map(|_| u32::try_from(random.between(3, 10)).unwrap_or(3))
+                .map(|_| u32::try_from(random.between(3, 10) + more).unwrap_or(3))
                 .collect()
         };
         let bare_workers = slots(bare, &mut sizes);
@@ -91,7 +111,16 @@ impl Plan {
             bare_workers,
             processes,
             stream_age_s: *sizes.pick(&[6, 20, 600]).unwrap_or(&600),
+            clocks_ms: (0..parameters.replicas + parameters.workers)
+                .map(|_| wrong_ms(&mut clocks))
+                .collect(),
+            database_clock_ms: wrong_ms(&mut clocks),
         }
+    }
+
+    /// True if a fault of this kind comes.
+    pub fn has(&self, kind: FaultKind) -> bool {
+        self.faults.iter().any(|fault| fault.kind == kind)
     }
 }
 
@@ -126,15 +155,16 @@ impl Ids {
 }
 
 fn tasks(parameters: &Parameters, random: &mut Random, now_ms: u64) -> Vec<PlannedTask> {
-    let mut ids = Ids::new(random.fork(4), now_ms);
+    let (mut ids, mut deleting) = (Ids::new(random.fork(4), now_ms), random.fork(5));
+    let mix = Mix::of(parameters);
     let mut tasks = Vec::with_capacity(parameters.tasks);
     let mut batch = 0;
     // One that kills its workers costs every task beside it three deaths.
-    let mut killers = parameters.tasks / 250;
+    let mut killers = (parameters.tasks / 250).min(mix.killers);
     while tasks.len() < parameters.tasks {
         batch += 1;
         let at_ms = random.between(0, parameters.load_ms);
-        let size = if random.percent(10) {
+        let size = if random.percent(mix.batches) {
             random.between(2, 30)
         } else {
             1
@@ -144,7 +174,9 @@ fn tasks(parameters: &Parameters, random: &mut Random, now_ms: u64) -> Vec<Plann
             .min(parameters.tasks - tasks.len());
         let (insists, twice) = (random.percent(85), random.percent(10));
         for _ in 0..size {
-            let mut task = task(random, &mut ids, &mut killers);
+            let mut task = task(random, &mix, &mut ids, &mut killers);
+            // Who cancels or submits beside it would not know what to expect.
+            task.is_deleted = deleting.percent(8) && insists && !twice && task.cancel_ms.is_none();
             (task.at_ms, task.batch, task.insists, task.twice) = (at_ms, batch, insists, twice);
             tasks.push(task);
         }
@@ -153,9 +185,48 @@ fn tasks(parameters: &Parameters, random: &mut Random, now_ms: u64) -> Vec<Plann
     tasks
 }
 
-fn task(random: &mut Random, ids: &mut Ids, killers: &mut usize) -> PlannedTask {
+/// How many of a hundred tasks, or of a hundred submits, are of some kind.
+struct Mix {
+    /// Submits of many tasks.
+    batches: u64,
+    /// Tasks that a client watches.
+    watched: u64,
+    /// Tasks that a client reads.
+    read: u64,
+    /// The longest run of ordinary code, in milliseconds.
+    longest_ms: u64,
+    /// How many tasks may kill their workers; each kills three, with all that they have in hand.
+    killers: usize,
+}
+
+impl Mix {
+    /// Where tasks come at a high rate, most are small and come in batches, as they do in practice: the tests are about
+    /// the scheduler, not about how many streams and calls the harness can keep up.
+    fn of(parameters: &Parameters) -> Self {
+        let a_second = (parameters.tasks as u64).saturating_mul(1_000) / parameters.load_ms.max(1);
+        if a_second > DENSE {
+            Self {
+                batches: 40,
+                watched: 2,
+                read: 5,
+                longest_ms: 1_000,
+                killers: usize::try_from(parameters.load_ms / 20_000).unwrap_or(usize::MAX),
+            }
+        } else {
+            Self {
+                batches: 10,
+                watched: 20,
+                read: 25,
+                longest_ms: 2_500,
+                killers: usize::MAX,
+            }
+        }
+    }
+}
+
+fn task(random: &mut Random, mix: &Mix, ids: &mut Ids, killers: &mut usize) -> PlannedTask {
     let mut run_ms = match random.between(0, 10) {
-        0 => random.between(500, 2_500),
+        0 => random.between(500, mix.longest_ms),
         1..4 => random.between(50, 400),
         _ => random.between(0, 40),
     };
@@ -230,8 +301,9 @@ fn task(random: &mut Random, ids: &mut Ids, killers: &mut usize) -> PlannedTask 
         insists: true,
         twice: false,
         cancel_ms,
-        watched: random.percent(20),
-        reads: if random.percent(25) {
+        watched: random.percent(mix.watched),
+        is_deleted: false,
+        reads: if random.percent(mix.read) {
             random.between(1, 5)
         } else {
             0
@@ -275,14 +347,17 @@ fn faults(parameters: &Parameters, random: &mut Random) -> Vec<PlannedFault> {
                 break;
             };
             let begins = random.between(0, length / 2);
-            faults.push(PlannedFault {
+            let fault = PlannedFault {
                 at_ms: at + begins,
                 length_ms: random
                     .between(300, (length - begins).max(301))
                     .min(longest(*kind)),
                 kind: *kind,
                 choice: random.number(),
-            });
+            };
+            if !faults.iter().any(|other| is_too_near(&fault, other)) {
+                faults.push(fault);
+            }
         }
         at += length + random.between(200, 1_500);
         // Sometimes all is quiet for long enough that whatever is late is late for its own reasons.
@@ -294,6 +369,25 @@ fn faults(parameters: &Parameters, random: &mut Random) -> Vec<PlannedFault> {
     faults
 }
 
+/// What a clock is wrong by, in milliseconds: up to ten minutes, either way.
+pub fn wrong_ms(random: &mut Random) -> i64 {
+    let ms = i64::try_from(random.between(0, 2 * CLOCK_ERROR_MS)).unwrap_or(0);
+    ms - CLOCK_ERROR_MS.cast_signed()
+}
+
+/// True if two faults of one kind would be in each other's way.
+fn is_too_near(fault: &PlannedFault, other: &PlannedFault) -> bool {
+    let apart = match fault.kind {
+        FaultKind::FillDisk | FaultKind::FreezePostgres => 0,
+        // Another standby must be made and be in step.
+        FaultKind::FailOver => 8_000,
+        _ => return false,
+    };
+    fault.kind == other.kind
+        && fault.at_ms < other.at_ms + other.length_ms + apart
+        && other.at_ms < fault.at_ms + fault.length_ms + apart
+}
+
 /// How long a fault of this kind may last, in milliseconds.
 fn longest(kind: FaultKind) -> u64 {
     match kind {
@@ -302,6 +396,8 @@ fn longest(kind: FaultKind) -> u64 {
         | FaultKind::FailSerialization
         | FaultKind::FailInternal => 1_500,
         FaultKind::CutDatabase | FaultKind::LoseAnswers | FaultKind::CutClients => 800,
+        FaultKind::FailOver => 2_000,
+        FaultKind::JumpDatabaseClock => 500,
         _ => u64::MAX,
     }
 }
@@ -322,6 +418,7 @@ mod tests {
             workers: 4,
             faults: FaultKind::value_variants().to_vec(),
             lease_ms: 3_000,
+            is_short: false,
         }
     }
 
@@ -354,5 +451,48 @@ mod tests {
             .map(|fault| fault.kind)
             .collect();
         assert_eq!(all.len(), FaultKind::value_variants().len());
+    }
+    #[test]
+    fn a_run_of_one_kind_is_struck_by_it_whatever_the_seed() {
+        for kind in FaultKind::value_variants() {
+            for seed in 0..40 {
+                let parameters = Parameters {
+                    load_ms: 6_000,
+                    tasks: 150,
+                    faults: vec![*kind],
+                    ..parameters(seed)
+                };
+                assert!(Plan::of(&parameters, 1_000).has(*kind), "{kind} with seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn faults_that_would_be_in_each_others_way_keep_their_distance() {
+        for seed in 0..200 {
+            let parameters = Parameters {
+                faults: vec![FaultKind::FillDisk],
+                ..parameters(seed)
+            };
+            let faults = Plan::of(&parameters, 1_000).faults;
+            for pair in faults.windows(2) {
+                assert!(
+                    pair[0].at_ms + pair[0].length_ms <= pair[1].at_ms,
+                    "{pair:?} of seed {seed}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn many_tasks_a_second_meet_as_many_slots() {
+        let parameters = Parameters {
+            tasks: 20_000,
+            ..parameters(1)
+        };
+        let plan = Plan::of(&parameters, 1_000);
+        let slots: u32 = plan.bare_workers.iter().chain(&plan.processes).sum();
+        assert!(slots > 150, "{slots}");
+        assert_eq!(plan.tasks.len(), 20_000);
     }
 }

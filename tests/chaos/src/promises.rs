@@ -1,6 +1,9 @@
 //! The page that says what is promised, how it is tested, and what was seen.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use clap::ValueEnum as _;
 
@@ -71,9 +74,15 @@ fn write_page(page: &mut String, results: &[RunResult]) -> std::fmt::Result {
          taking turns, and acknowledged work on an asynchronous standby.\n"
     )?;
     writeln!(page, "## The faults\n")?;
+    let (seeds, strikes) = least(results);
     writeln!(
         page,
-        "| fault | what must go on meanwhile | times |\n|---|---|---|"
+        "Every kind has runs of its own, in which no other comes, and runs in which any may come. \
+         The kind with the fewest runs was seen under {seeds} seeds; the one with the fewest strikes struck {strikes} times.\n"
+    )?;
+    writeln!(
+        page,
+        "| fault | what must go on meanwhile | times | seeds | tasks | runs that broke a promise |\n|---|---|---|---|---|---|"
     )?;
     for kind in FaultKind::value_variants() {
         let harm = match kind.harm() {
@@ -81,15 +90,68 @@ fn write_page(page: &mut String, results: &[RunResult]) -> std::fmt::Result {
             Harm::SparesSessions => "workers keep their sessions",
             Harm::None => "workers keep their sessions, tasks start",
         };
-        let count = faults.get(kind.to_string().as_str()).copied().unwrap_or(0);
-        writeln!(page, "| {} | {harm} | {count} |", kind.about())?;
+        let seen = Seen::of(*kind, results);
+        writeln!(
+            page,
+            "| {} | {harm} | {} | {} | {} | {} |",
+            kind.about(),
+            seen.times,
+            seen.seeds,
+            seen.tasks,
+            seen.broken
+        )?;
     }
     Ok(())
+}
+
+/// The fewest seeds under which a kind came, and the fewest times that one came.
+fn least(results: &[RunResult]) -> (usize, usize) {
+    let seen = || {
+        FaultKind::value_variants()
+            .iter()
+            .map(|kind| Seen::of(*kind, results))
+    };
+    let seeds = seen().map(|seen| seen.seeds).min();
+    let times = seen().map(|seen| seen.times).min();
+    (seeds.unwrap_or(0), times.unwrap_or(0))
+}
+
+/// What was seen of one kind of fault.
+struct Seen {
+    /// How often it struck.
+    times: usize,
+    /// Under how many seeds it did.
+    seeds: usize,
+    /// How many tasks the runs had in which it did.
+    tasks: usize,
+    /// How many of these runs broke a promise.
+    broken: usize,
+}
+
+impl Seen {
+    fn of(kind: FaultKind, results: &[RunResult]) -> Self {
+        let name = kind.to_string();
+        let times = |result: &RunResult| result.faults.get(&name).copied().unwrap_or(0);
+        let runs: Vec<&RunResult> = results.iter().filter(|result| times(result) > 0).collect();
+        let seeds: BTreeSet<u64> = runs.iter().map(|result| result.parameters.seed).collect();
+        Self {
+            times: runs.iter().copied().map(times).sum(),
+            seeds: seeds.len(),
+            tasks: runs.iter().map(|result| result.tasks).sum(),
+            broken: runs.iter().filter(|result| !result.breaches.is_empty()).count(),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::page;
+    use crate::{
+        check::{Breach, Invariant},
+        fault_kind::FaultKind,
+        history::Parameters,
+        run::RunResult,
+    };
 
     #[test]
     fn the_page_names_every_promise_even_without_results() {
@@ -99,5 +161,46 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("| runs | 0 |"));
+    }
+    #[test]
+    fn the_page_tells_under_how_many_seeds_each_kind_came_and_what_it_broke() {
+        let run = |seed, times, is_broken| RunResult {
+            parameters: Parameters {
+                seed,
+                load_ms: 6_000,
+                tasks: 100,
+                replicas: 2,
+                workers: 4,
+                faults: vec![FaultKind::KillWorker],
+                lease_ms: 3_000,
+                is_short: true,
+            },
+            tasks: 100,
+            runs: 110,
+            overlaps: 0,
+            faults: [("kill-worker".to_owned(), times)].into(),
+            missed: 0,
+            deaths: 1,
+            seconds: 10,
+            breaches: if is_broken {
+                vec![Breach {
+                    invariant: Invariant::OneLease,
+                    task: None,
+                    at: 1,
+                    text: String::new(),
+                }]
+            } else {
+                Vec::new()
+            },
+        };
+        let page = page(&[
+            run(1, 2, false),
+            run(2, 3, true),
+            run(2, 1, false),
+            run(3, 0, true),
+        ]);
+        let about = FaultKind::KillWorker.about();
+        let line = format!("| {about} | nothing that was acknowledged is lost | 6 | 2 | 300 | 1 |");
+        assert!(page.contains(&line), "{page}");
     }
 }

@@ -54,6 +54,7 @@ impl Traffic {
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
+    server: watch::Sender<SocketAddr>,
     traffic: watch::Sender<Traffic>,
 }
 
@@ -66,13 +67,23 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let (traffic, heard) = watch::channel(Traffic::Pass);
-        tokio::spawn(listen(listener, server, heard));
-        Ok(Self { address, traffic })
+        let (server, to) = watch::channel(server);
+        tokio::spawn(listen(listener, to, heard));
+        Ok(Self {
+            address,
+            server,
+            traffic,
+        })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Lets new connections go to another server.
+    pub fn lead_to(&self, server: SocketAddr) {
+        self.server.send_replace(server);
     }
 
     /// Changes what it does, also to the connections that it has.
@@ -81,7 +92,11 @@ impl Proxy {
     }
 }
 
-async fn listen(listener: TcpListener, server: SocketAddr, mut heard: watch::Receiver<Traffic>) {
+async fn listen(
+    listener: TcpListener,
+    server: watch::Receiver<SocketAddr>,
+    mut heard: watch::Receiver<Traffic>,
+) {
     loop {
         let client = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -89,6 +104,7 @@ async fn listen(listener: TcpListener, server: SocketAddr, mut heard: watch::Rec
             () = gone(&mut heard) => return,
         };
         if let Ok((client, _)) = client {
+            let server = *server.borrow();
             tokio::spawn(serve(client, server, heard.clone()));
         }
     }
@@ -214,5 +230,17 @@ mod tests {
         assert!(waited.is_err(), "the answer is gone");
         proxy.set(Traffic::Refuse);
         assert!(stream.read_u8().await.is_err());
+    }
+    #[tokio::test]
+    async fn new_connections_go_to_the_server_that_it_leads_to() {
+        let (proxy, mut old) = echo().await;
+        assert_eq!(say(&mut old, 1).await.expect("an answer"), 1);
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        proxy.lead_to(listener.local_addr().expect("an address"));
+        let mut new = TcpStream::connect(proxy.address()).await.expect("a connection");
+        let (mut server, _) = listener.accept().await.expect("it reaches the other server");
+        server.write_u8(9).await.expect("written");
+        assert_eq!(new.read_u8().await.expect("a byte"), 9);
+        assert_eq!(say(&mut old, 2).await.expect("an answer"), 2);
     }
 }

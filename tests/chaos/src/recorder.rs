@@ -65,9 +65,9 @@ impl Recorder {
         self.note(Event::Answered { call, answer });
     }
 
-    /// All that happened so far.
-    pub fn history(&self) -> Vec<Entry> {
-        self.entries().clone()
+    /// All that happened so far; what comes later is a history of its own.
+    pub fn take(&self) -> Vec<Entry> {
+        std::mem::take(&mut *self.entries())
     }
 
     fn entries(&self) -> std::sync::MutexGuard<'_, Vec<Entry>> {

@@ -1,7 +1,7 @@
 //! One run: load and faults, healing, waiting for the end of all tasks, and the check.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -28,6 +29,9 @@ use crate::{
     stand::Stand,
 };
 
+/// The file in a run's folder that holds its result.
+const RESULT: &str = "result.json";
+
 /// How long the end of all tasks may take before the harness tells which are missing.
 const TO_WARN: Duration = Duration::from_secs(20);
 
@@ -41,6 +45,12 @@ const ASK: Duration = Duration::from_millis(250);
 
 /// How often the tables are searched for tasks in no place.
 const SEARCH: Duration = Duration::from_secs(3);
+
+/// Looks take no more than one of so many parts of the time: many tasks take longer.
+const SHARE: u32 = 12;
+
+/// How many tasks are read once more at the end.
+const READ_AGAIN: usize = 2_000;
 
 /// How often the harness looks at its own clock.
 const TICK: Duration = Duration::from_millis(100);
@@ -58,6 +68,9 @@ pub struct RunResult {
     pub overlaps: usize,
     /// How many faults of each kind came.
     pub faults: BTreeMap<String, usize>,
+    /// How many faults could not be played whole, because others were in the way.
+    #[serde(default)]
+    pub missed: usize,
     /// How many workers died.
     pub deaths: usize,
     /// How many seconds it took.
@@ -86,10 +99,12 @@ pub async fn run(parameters: &Parameters, patience: Duration, folder: &Path) -> 
         .iter()
         .map(|slot| slot.clients.address())
         .collect();
+    let (settle, settled) = watch::channel(false);
     let clients = Clients::new(
         recorder.clone(),
         &addresses,
         random.fork(10),
+        settled,
         stand.closing.subscribe(),
     )?;
     let watching = watch_the_run(&stand);
@@ -98,9 +113,12 @@ pub async fn run(parameters: &Parameters, patience: Duration, folder: &Path) -> 
     recorder.note(Event::Healed);
     let healed = recorder.now();
     let have_ended = await_ends(&stand, patience).await;
-    take_turns(&clients, random.fork(11), now_ms).await;
-    // What has not ended by now does not end.
-    await_ends(&stand, if have_ended { patience } else { TO_WARN }).await;
+    if !parameters.is_short {
+        take_turns(&clients, random.fork(11), now_ms).await;
+        // What has not ended by now does not end.
+        await_ends(&stand, if have_ended { patience } else { TO_WARN }).await;
+    }
+    settle.send_replace(true);
     // Watchers have a while to hear of the last ends.
     let rest = Duration::from_micros(recorder.now() - healed);
     tokio::time::timeout(Duration::from_secs(12).saturating_sub(rest), async {
@@ -108,26 +126,26 @@ pub async fn run(parameters: &Parameters, patience: Duration, folder: &Path) -> 
     })
     .await
     .ok();
-    read_all(&clients, &recorder).await;
+    read_again(&clients, &plan).await;
     watching.abort();
-    let found = match stand.connect().await {
+    let found = match stand.database.connect().await {
         Ok(mut client) => audit::tasks(&mut client).await?,
         Err(error) => return Err(error.context("Postgres cannot be read at the end")),
     };
     for task in found {
         recorder.note(Event::TaskFound(task));
     }
-    for _ in 0..stand.deadlocks().await {
+    for _ in 0..stand.deadlocks() {
         recorder.note(Event::Deadlock);
     }
     recorder.note(Event::RunEnds);
-    let entries = recorder.history();
-    stand.keep_postgres_log().await;
+    let entries = recorder.take();
+    stand.keep_postgres_logs();
     stand.close().await;
     playing.shutdown().await;
     history::write(&folder.join("history.jsonl"), &entries)?;
     let result = summarise(parameters, &entries);
-    let file = std::fs::File::create(folder.join("result.json"))?;
+    let file = std::fs::File::create(folder.join(RESULT))?;
     serde_json::to_writer_pretty(file, &result)?;
     Ok(result)
 }
@@ -135,9 +153,18 @@ pub async fn run(parameters: &Parameters, patience: Duration, folder: &Path) -> 
 /// Checks a history, and counts what was in it.
 pub fn summarise(parameters: &Parameters, entries: &[history::Entry]) -> RunResult {
     let count = |is_one: fn(&Event) -> bool| entries.iter().filter(|entry| is_one(&entry.event)).count();
+    let missed: HashSet<u64> = entries
+        .iter()
+        .filter_map(|entry| match &entry.event {
+            Event::FaultMissed { fault, .. } => Some(*fault),
+            _ => None,
+        })
+        .collect();
     let mut faults = BTreeMap::new();
     for entry in entries {
-        if let Event::FaultBegins { kind, .. } = &entry.event {
+        if let Event::FaultBegins { kind, fault, .. } = &entry.event
+            && !missed.contains(fault)
+        {
             *faults.entry(kind.to_string()).or_insert(0) += 1;
         }
     }
@@ -147,6 +174,7 @@ pub fn summarise(parameters: &Parameters, entries: &[history::Entry]) -> RunResu
         runs: count(|event| matches!(event, Event::CodeStarted { .. })),
         overlaps: count(|event| matches!(event, Event::Effect { accepted: false, .. })),
         faults,
+        missed: missed.len(),
         deaths: count(|event| {
             matches!(
                 event,
@@ -193,10 +221,12 @@ async fn await_ends(stand: &Stand, patience: Duration) -> bool {
     let until = Instant::now() + patience;
     let mut warn_at = Some(Instant::now() + TO_WARN);
     let mut client = None;
+    let mut pause = ASK;
     while Instant::now() < until {
-        tokio::time::sleep(ASK).await;
+        tokio::time::sleep(pause).await;
+        let start = Instant::now();
         if client.is_none() {
-            client = stand.connect().await.ok();
+            client = stand.database.connect().await.ok();
         }
         let Some(open) = &client else {
             continue;
@@ -210,6 +240,7 @@ async fn await_ends(stand: &Stand, patience: Duration) -> bool {
             Ok(_) => {}
             Err(_) => client = None,
         }
+        pause = ASK.max(SHARE * start.elapsed());
     }
     false
 }
@@ -242,6 +273,7 @@ async fn take_turns(clients: &Clients, random: Random, now_ms: u64) {
         cancel_ms: None,
         watched: false,
         reads: 0,
+        is_deleted: false,
     };
     let every_lane: Vec<PlannedTask> = QUEUES
         .iter()
@@ -268,19 +300,15 @@ async fn take_turns(clients: &Clients, random: Random, now_ms: u64) {
     clients.fork(30).submit(&urgent).await;
 }
 
-/// Reads every task once more.
-async fn read_all(clients: &Clients, recorder: &Recorder) {
-    let mut ids = std::collections::BTreeSet::new();
-    for entry in recorder.history() {
-        if let Event::Called {
-            request: history::Request::Submit { tasks },
-            ..
-        } = entry.event
-        {
-            ids.extend(tasks.into_iter().map(|task| task.task));
-        }
-    }
-    let ids: Vec<String> = ids.into_iter().collect();
+/// Reads tasks once more: all, or so many of them that the rest would show nothing new.
+async fn read_again(clients: &Clients, plan: &Plan) {
+    let each = plan.tasks.len().div_ceil(READ_AGAIN).max(1);
+    let ids: Vec<String> = plan
+        .tasks
+        .iter()
+        .step_by(each)
+        .map(|task| task.submitted.task.clone())
+        .collect();
     let mut reading = JoinSet::new();
     for (number, part) in ids.chunks(ids.len().div_ceil(8).max(1)).enumerate() {
         let (mut clients, part) = (clients.fork(40 + number as u64), part.to_vec());
@@ -310,10 +338,12 @@ fn watch_the_run(stand: &Arc<Stand>) -> tokio::task::AbortHandle {
             }
         };
         let tables = async {
+            let mut pause = SEARCH;
             loop {
-                tokio::time::sleep(SEARCH).await;
+                tokio::time::sleep(pause).await;
+                let start = Instant::now();
                 // While Postgres is away there is nothing to see.
-                let Ok(mut client) = stand.connect().await else {
+                let Ok(mut client) = stand.database.connect().await else {
                     continue;
                 };
                 let reading = tokio::time::timeout(Duration::from_secs(5), audit::tasks(&mut client)).await;
@@ -326,6 +356,7 @@ fn watch_the_run(stand: &Arc<Stand>) -> tokio::task::AbortHandle {
                         stand.recorder.note(Event::Misplaced { tasks });
                     }
                 }
+                pause = SEARCH.max(SHARE * start.elapsed());
             }
         };
         tokio::join!(clock, tables)
@@ -336,6 +367,27 @@ fn watch_the_run(stand: &Arc<Stand>) -> tokio::task::AbortHandle {
 /// The folder of a run under `base`.
 pub fn folder(base: &Path, parameters: &Parameters) -> PathBuf {
     base.join(format!("seed-{}", parameters.seed))
+}
+
+/// The result that a folder holds of a run with these parameters, if there is one.
+pub fn made_before(parameters: &Parameters, folder: &Path) -> Option<RunResult> {
+    let file = std::fs::File::open(folder.join(RESULT)).ok()?;
+    let result: RunResult = serde_json::from_reader(std::io::BufReader::new(file)).ok()?;
+    (result.parameters == *parameters).then_some(result)
+}
+
+/// Removes what only helps to find out why a promise was broken.
+///
+/// # Errors
+/// The folder cannot be changed.
+pub fn keep_only_the_result(folder: &Path) -> std::io::Result<()> {
+    for entry in folder.read_dir()? {
+        let path = entry?.path();
+        if path.is_file() && !path.ends_with(RESULT) {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// How many runs broke each promise.

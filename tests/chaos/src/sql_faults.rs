@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{fault_kind::FaultKind, stand::Stand};
+use crate::{
+    fault_kind::FaultKind,
+    plan::{LOAD_TYPES, QUEUES, TURN_TYPES},
+    stand::Stand,
+};
 
 /// A trigger before every statement that writes to a table; it does what the row of its table says, as long as it says.
 const INSTALL: &str = "
@@ -39,6 +43,23 @@ const STRIKE: &str = "
     ON CONFLICT (table_name) DO UPDATE
     SET until = excluded.until, code = excluded.code, pause = excluded.pause, percent = excluded.percent";
 
+/// Lanes that earlier clients have left behind, up to $3 with those that there are. $1 task types and $2 queues that
+/// come later must not find that there are too many already.
+const INVENT_LANES: &str = "
+    WITH own AS (
+        INSERT INTO tasklease.queue (name) SELECT unnest($2::text[])
+        ON CONFLICT (namespace, name) DO UPDATE SET name = excluded.name RETURNING id),
+    known AS (
+        INSERT INTO tasklease.lane (queue_id, task_type) SELECT own.id, t.name FROM own, unnest($1::text[]) AS t (name)
+        ON CONFLICT DO NOTHING),
+    old AS (
+        INSERT INTO tasklease.queue (name) VALUES ('left-behind')
+        ON CONFLICT (namespace, name) DO UPDATE SET name = excluded.name RETURNING id)
+    INSERT INTO tasklease.lane (queue_id, task_type)
+    SELECT old.id, 'left-behind.' || n
+    FROM old, generate_series(1, greatest(0, $3::bigint - (SELECT count(*) FROM tasklease.lane))) AS n
+    ON CONFLICT DO NOTHING";
+
 /// Tables that a failing or slow statement may be about.
 const TABLES: [&str; 8] = [
     "run",
@@ -56,7 +77,7 @@ const TABLES: [&str; 8] = [
 /// # Errors
 /// Postgres refuses.
 pub async fn install(stand: &Stand) -> anyhow::Result<()> {
-    stand.connect().await?.batch_execute(INSTALL).await?;
+    stand.database.connect().await?.batch_execute(INSTALL).await?;
     Ok(())
 }
 
@@ -84,7 +105,7 @@ pub async fn disturb(
         FaultKind::FailInternal => (Some("XX000"), 0.0),
         _ => (None, 0.3),
     };
-    let client = stand.connect().await?;
+    let client = stand.database.connect().await?;
     let seconds = length.as_secs_f64();
     client
         .execute(STRIKE, &[&table, &seconds, &code, &pause, &percent])
@@ -98,12 +119,26 @@ pub async fn disturb(
 /// # Errors
 /// Postgres does not answer.
 pub async fn lock(stand: &Stand, table: &str, length: Duration) -> anyhow::Result<()> {
-    let mut client = stand.connect().await?;
+    let mut client = stand.database.connect().await?;
     let transaction = client.transaction().await?;
     let lock = format!("LOCK TABLE tasklease.{table} IN ACCESS EXCLUSIVE MODE");
     transaction.batch_execute(&lock).await?;
     tokio::time::sleep(length).await;
     transaction.rollback().await?;
+    Ok(())
+}
+
+/// Makes so many lanes, as clients may have done long ago.
+///
+/// # Errors
+/// Postgres does not answer.
+pub async fn invent_lanes(stand: &Stand, count: usize) -> anyhow::Result<()> {
+    let types: Vec<&str> = LOAD_TYPES.iter().chain(&TURN_TYPES).copied().collect();
+    let count = i64::try_from(count)?;
+    let client = stand.database.connect().await?;
+    client
+        .execute(INVENT_LANES, &[&types, &QUEUES.as_slice(), &count])
+        .await?;
     Ok(())
 }
 
@@ -114,6 +149,6 @@ pub async fn lock(stand: &Stand, table: &str, length: Duration) -> anyhow::Resul
 pub async fn end_connections(stand: &Stand) -> anyhow::Result<()> {
     let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    stand.connect().await?.batch_execute(all).await?;
+    stand.database.connect().await?.batch_execute(all).await?;
     Ok(())
 }

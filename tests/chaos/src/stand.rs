@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,15 +12,16 @@ use std::{
 
 use anyhow::Context as _;
 use rustix::process::Signal;
-use tasklease_postgres::{Cluster, ClusterOptions};
 use tasklease_tests::program;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, mpsc, watch};
-use tokio_postgres::NoTls;
 
 use crate::{
     bare_worker::{BareWorker, Identity, Order},
     child::Child,
+    clock::{self, Clock},
+    database::{Database, Wants},
+    fault_kind::FaultKind,
     history::{Event, Gone, Micros, Parameters},
     outside::Outside,
     plan::{LOAD_TYPES, Plan, QUEUES, TURN_TYPES},
@@ -29,7 +30,6 @@ use crate::{
     recorder::Recorder,
 };
 
-const DATABASE: &str = "tasklease";
 const ANNOUNCEMENT: &str = "tasklease-scheduler listening on ";
 
 /// How often the stand looks whether a process has ended.
@@ -46,7 +46,7 @@ pub struct Stand {
     /// What happened.
     pub recorder: Recorder,
     /// Postgres.
-    pub postgres: Mutex<Cluster>,
+    pub database: Database,
     /// The schedulers.
     pub schedulers: Vec<SchedulerSlot>,
     /// Worker processes.
@@ -57,10 +57,15 @@ pub struct Stand {
     pub closing: watch::Sender<bool>,
     outside: Outside,
     outside_address: SocketAddr,
-    direct_url: String,
     logs: PathBuf,
     // Declared last: Postgres ends before its folder goes.
     _folder: TempDir,
+}
+
+/// A clock and what it is wrong by when no fault lets it jump, in milliseconds.
+pub struct SetClock {
+    clock: Clock,
+    usual_ms: i64,
 }
 
 /// A place for a scheduler process, which is started again when it ends.
@@ -73,6 +78,8 @@ pub struct SchedulerSlot {
     pub clients: Proxy,
     /// True while it is kept from being started again.
     pub is_held: AtomicBool,
+    /// Its clock, if it has one of its own.
+    pub clock: Option<SetClock>,
     process: Mutex<Option<Child>>,
     was_asked: AtomicBool,
     largest_mib: AtomicU64,
@@ -83,6 +90,8 @@ pub struct SchedulerSlot {
 pub struct WorkerSlot {
     /// Its links to the schedulers.
     pub links: Vec<Proxy>,
+    /// Its clock, if it has one of its own.
+    pub clock: Option<SetClock>,
     number: usize,
     slots: u32,
     state: Mutex<WorkerState>,
@@ -126,17 +135,16 @@ impl Stand {
         let mut permissions = std::fs::metadata(folder.path())?.permissions();
         std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
         std::fs::set_permissions(folder.path(), permissions)?;
-        let cluster = Cluster::start(ClusterOptions::durable(folder.path().join("postgres"))).await?;
-        cluster.create_database(DATABASE).await?;
-        let direct_url = cluster.url(DATABASE);
-        let postgres = SocketAddr::from(([127, 0, 0, 1], cluster.port()));
+        let database = Database::start(folder.path(), wants(plan)).await?;
+        let clocks = Clocks::of(plan, folder.path())?;
         let mut schedulers = Vec::new();
         for number in 0..parameters.replicas {
-            let database = Proxy::start(postgres).await?;
-            let url = direct_url.replace(
-                &format!("127.0.0.1:{}", cluster.port()),
-                &database.address().to_string(),
-            );
+            let server = database.address();
+            let link = Proxy::start(database.entrance()).await?;
+            let url = database
+                .url()
+                .replace(&server.to_string(), &link.address().to_string());
+            let clock = clocks.make(&format!("scheduler-{number}"), number)?;
             let arguments = [
                 "--lease",
                 &(parameters.lease_ms / 1_000).to_string(),
@@ -149,10 +157,11 @@ impl Stand {
             ];
             let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
             let log = logs.join(format!("scheduler-{number}.log"));
-            let (process, address) = launch(&arguments, "127.0.0.1:0", &log).await?;
+            let (process, address) = launch(&arguments, clock.as_ref(), "127.0.0.1:0", &log).await?;
             schedulers.push(SchedulerSlot {
                 address,
-                database,
+                database: link,
+                clock,
                 clients: Proxy::start(address).await?,
                 is_held: AtomicBool::new(false),
                 process: Mutex::new(Some(process)),
@@ -167,6 +176,7 @@ impl Stand {
         for (number, slots) in plan.processes.iter().enumerate() {
             processes.push(WorkerSlot {
                 links: links(&schedulers).await?,
+                clock: clocks.make(&format!("process-{number}"), schedulers.len() + number)?,
                 number,
                 slots: *slots,
                 state: Mutex::default(),
@@ -190,30 +200,18 @@ impl Stand {
         ));
         let stand = Arc::new(Self {
             recorder,
-            postgres: Mutex::new(cluster),
+            database,
             schedulers,
             processes,
             bare,
             closing: watch::channel(false).0,
             outside,
             outside_address,
-            direct_url,
             logs,
             _folder: folder,
         });
         stand.keep_alive(parameters.seed);
         Ok(stand)
-    }
-
-    /// A connection to Postgres past all proxies.
-    ///
-    /// # Errors
-    /// Postgres does not answer.
-    pub async fn connect(&self) -> anyhow::Result<tokio_postgres::Client> {
-        let connecting = tokio_postgres::connect(&self.direct_url, NoTls);
-        let (client, connection) = tokio::time::timeout(Duration::from_secs(3), connecting).await??;
-        tokio::spawn(connection);
-        Ok(client)
     }
 
     /// Lets everything pass and run again.
@@ -231,11 +229,8 @@ impl Stand {
         for worker in &self.bare {
             worker.links.iter().for_each(|link| link.set(Traffic::Pass));
         }
-        let mut postgres = self.postgres.lock().await;
-        if !postgres.is_running()
-            && let Err(error) = postgres.restart().await
-        {
-            eprintln!("Postgres does not start again: {error}");
+        if let Err(error) = self.database.heal().await {
+            eprintln!("Postgres does not start again: {error:#}");
         }
     }
 
@@ -251,19 +246,22 @@ impl Stand {
     }
 
     /// How often Postgres has broken a deadlock.
-    pub async fn deadlocks(&self) -> usize {
-        let path = self.postgres.lock().await.log_path();
-        let log = std::fs::read(path).unwrap_or_default();
-        String::from_utf8_lossy(&log)
-            .matches("ERROR:  deadlock detected")
-            .count()
+    pub fn deadlocks(&self) -> usize {
+        let count = |path: PathBuf| {
+            let log = std::fs::read(path).unwrap_or_default();
+            String::from_utf8_lossy(&log)
+                .matches("ERROR:  deadlock detected")
+                .count()
+        };
+        self.database.logs().into_iter().map(count).sum()
     }
 
-    /// Copies the log of Postgres beside the others.
-    pub async fn keep_postgres_log(&self) {
-        let path = self.postgres.lock().await.log_path();
-        // It only helps people.
-        let _ = std::fs::copy(path, self.logs.join("postgres.log"));
+    /// Copies the logs of Postgres beside the others.
+    pub fn keep_postgres_logs(&self) {
+        for (number, log) in self.database.logs().into_iter().enumerate() {
+            // It only helps people.
+            let _ = std::fs::copy(log, self.logs.join(format!("postgres-{number}.log")));
+        }
     }
 
     fn keep_alive(self: &Arc<Self>, seed: u64) {
@@ -317,10 +315,15 @@ impl Stand {
             if process.is_none() && !slot.is_held.load(Ordering::SeqCst) {
                 slot.was_asked.store(false, Ordering::SeqCst);
                 // While Postgres is away it cannot start; the next look tries again.
-                *process = launch(&slot.arguments, &slot.address.to_string(), &log)
-                    .await
-                    .ok()
-                    .map(|(child, _)| child);
+                *process = launch(
+                    &slot.arguments,
+                    slot.clock.as_ref(),
+                    &slot.address.to_string(),
+                    &log,
+                )
+                .await
+                .ok()
+                .map(|(child, _)| child);
             }
         }
     }
@@ -372,10 +375,9 @@ impl Stand {
             arguments.extend(["--queue".to_owned(), queue.to_owned()]);
         }
         let outside = self.outside_address.to_string();
-        let environment = [
-            ("TASKLEASE_WORKER_NAME", state.name.as_str()),
-            ("TASKLEASE_CHAOS_OUTSIDE", outside.as_str()),
-        ];
+        let mut environment = environment(slot.clock.as_ref());
+        environment.push(("TASKLEASE_WORKER_NAME", state.name.clone()));
+        environment.push(("TASKLEASE_CHAOS_OUTSIDE", outside));
         let log = self.logs.join(format!("process-{}.log", slot.number));
         let child = Child::spawn(&program("tasklease-chaos-worker"), &arguments, &environment, &log)?;
         self.recorder.note(Event::WorkerStarted {
@@ -415,6 +417,68 @@ impl Stand {
                 _ = closing.wait_for(|closing| *closing) => return,
             }
         }
+    }
+}
+
+impl SetClock {
+    /// Lets it jump to so many milliseconds after the right time.
+    ///
+    /// # Errors
+    /// Its file cannot be written.
+    pub fn jump(&self, offset_ms: i64) -> anyhow::Result<()> {
+        Ok(self.clock.set(offset_ms)?)
+    }
+
+    /// Lets it jump to what it usually shows.
+    ///
+    /// # Errors
+    /// Its file cannot be written.
+    pub fn jump_back(&self) -> anyhow::Result<()> {
+        self.jump(self.usual_ms)
+    }
+}
+
+/// What makes the clocks of schedulers and workers, if a plan lets some of them jump.
+struct Clocks<'a> {
+    library: Option<PathBuf>,
+    folder: &'a Path,
+    plan: &'a Plan,
+}
+
+impl<'a> Clocks<'a> {
+    fn of(plan: &'a Plan, folder: &'a Path) -> anyhow::Result<Self> {
+        let is_wanted = plan.has(FaultKind::JumpClock) || plan.has(FaultKind::SkewClocks);
+        let library = is_wanted
+            .then(|| clock::library().context("libfaketime is gone"))
+            .transpose()?;
+        Ok(Self {
+            library,
+            folder,
+            plan,
+        })
+    }
+
+    fn make(&self, name: &str, number: usize) -> anyhow::Result<Option<SetClock>> {
+        let Some(library) = &self.library else {
+            return Ok(None);
+        };
+        let usual_ms = self.plan.clocks_ms.get(number).copied().unwrap_or(0);
+        let clock = Clock::create(self.folder.join(format!("clock-of-{name}")), library)?;
+        let clock = SetClock { clock, usual_ms };
+        clock.jump_back()?;
+        Ok(Some(clock))
+    }
+}
+
+/// What Postgres needs for the faults of a plan.
+fn wants(plan: &Plan) -> Wants {
+    Wants {
+        volume: plan.has(FaultKind::FillDisk),
+        clock_ms: plan
+            .has(FaultKind::JumpDatabaseClock)
+            .then_some(plan.database_clock_ms),
+        standby: plan.has(FaultKind::FailOver),
+        pooler: plan.has(FaultKind::CrashPooler),
     }
 }
 
@@ -501,14 +565,24 @@ async fn links(schedulers: &[SchedulerSlot]) -> anyhow::Result<Vec<Proxy>> {
     Ok(links)
 }
 
+fn environment(clock: Option<&SetClock>) -> Vec<(&'static str, String)> {
+    clock.map(|own| own.clock.environment()).unwrap_or_default()
+}
+
 async fn launch(
     arguments: &[String],
+    clock: Option<&SetClock>,
     listen: &str,
-    log: &std::path::Path,
+    log: &Path,
 ) -> anyhow::Result<(Child, SocketAddr)> {
     let mut arguments = arguments.to_vec();
     arguments.extend(["--listen".to_owned(), listen.to_owned()]);
-    let mut child = Child::spawn(&program("tasklease-scheduler"), &arguments, &[], log)?;
+    let mut child = Child::spawn(
+        &program("tasklease-scheduler"),
+        &arguments,
+        &environment(clock),
+        log,
+    )?;
     let address = child.address(ANNOUNCEMENT).await;
     let address = address.with_context(|| format!("a scheduler does not start; see {}", log.display()))?;
     Ok((child, address))

@@ -52,6 +52,41 @@ fn no_promise_is_broken_by_faults_of_every_kind() {
     );
 }
 
+#[test]
+fn a_series_goes_on_where_it_stopped_and_keeps_only_results() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().to_string_lossy();
+    let series = |seeds: &str| {
+        let one_kind = [
+            "run",
+            "--each-kind",
+            "--faults",
+            "move-streams",
+            "--minutes",
+            "0.03",
+        ];
+        let rest = ["--seeds", seeds, "--resume", "--out", &out];
+        let output = chaos(&[&one_kind[..], &rest].concat());
+        assert!(
+            output.status.success(),
+            "{}{}",
+            text(&output),
+            logs(folder.path())
+        );
+        text(&output).matches("all promises held").count()
+    };
+    assert_eq!(
+        [series("1"), series("1")],
+        [1, 0],
+        "what was made is not made again"
+    );
+    let run = folder.path().join("move-streams").join("seed-1");
+    let kept: Vec<_> = run.read_dir().expect("a folder").flatten().collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let page = chaos(&["promises", &run.join("result.json").to_string_lossy()]);
+    assert!(text(&page).contains("| runs | 1 |"), "{}", text(&page));
+}
+
 /// The last lines of all logs.
 fn logs(folder: &Path) -> String {
     let mut shown = String::new();

@@ -31,6 +31,10 @@ pub enum Invariant {
     CancelWins,
     /// A cancel reaches the code that runs, before its grace is over.
     CancelReachesCode,
+    /// A task that was deleted stays so: nobody reads it, and its id is never run again.
+    DeletedStays,
+    /// Names that clients invent are refused once there are too many; tasks of known names are not.
+    NamesBounded,
     /// An unfinished task is in exactly one place of the database; a finished one waits nowhere.
     OnePlace,
     /// Once the faults are over, every task ends.

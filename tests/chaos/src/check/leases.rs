@@ -1,6 +1,9 @@
 //! No two leases of one task at once.
 
-use crate::history::{Gone, Micros, ReportAnswer, Reported};
+use crate::{
+    fault_kind::FaultKind,
+    history::{Gone, Micros, ReportAnswer, Reported},
+};
 
 use super::{
     Breach, Invariant, breach,
@@ -74,9 +77,16 @@ fn validity(record: &Record<'_>, task: &TaskRecord<'_>, lease: &LeaseSeen<'_>) -
         first.map(|(at, _)| *at)
     };
     let cancelled = task.cancels.iter().map(|cancel| cancel.called);
+    // Leases end by the clock of Postgres, so they end early when that jumps.
+    let jumps = record
+        .faults
+        .iter()
+        .filter(|fault| fault.kind == FaultKind::JumpDatabaseClock && fault.ends > lease.at)
+        .map(|fault| fault.begins);
     let to = outcome
         .chain(stale)
         .chain(cancelled)
+        .chain(jumps)
         .chain(of_token(&task.stops))
         .chain(of_token(&task.forgotten))
         .chain(worker.gone.map(|(at, _)| at))
@@ -186,6 +196,18 @@ mod tests {
     #[test]
     fn a_second_lease_after_the_session_ran_out_is_right() {
         assert_eq!(held().lease(3_200, "v", "a", 2).breaks(), []);
+    }
+
+    #[test]
+    fn a_lease_may_end_early_when_the_clock_of_postgres_jumps() {
+        let jump = |kind| {
+            held()
+                .fault((1_000, 1_100), kind)
+                .lease(2_000, "v", "a", 2)
+                .breaks()
+        };
+        assert_eq!(jump(FaultKind::JumpDatabaseClock), []);
+        assert_eq!(jump(FaultKind::JumpClock), [Invariant::OneLease]);
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! reason, it says nothing.
 
 mod charges;
+mod deletes;
 mod invariant;
 mod kept;
 mod leases;
+mod names;
 mod order;
 mod outcomes;
 mod places;
@@ -54,6 +56,8 @@ pub fn check(entries: &[Entry]) -> Vec<Breach> {
         kept::check,
         outcomes::check,
         reads::check,
+        deletes::check,
+        names::check,
         reports::check,
         stops::check,
         leases::check,

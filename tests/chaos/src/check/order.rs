@@ -36,11 +36,10 @@ pub(super) fn check(record: &Record<'_>) -> Vec<Breach> {
                 }
                 let slots = usize::try_from(worker.slots).unwrap_or(usize::MAX);
                 let own = starts.get(name).map_or(&[][..], Vec::as_slice);
-                let during: Vec<&Start<'_>> = own
-                    .iter()
-                    .filter(|start| from < start.at && start.at < to)
-                    .collect();
-                let text = passed_by(&wait, &during, slots);
+                let begin = own.partition_point(|start| start.at <= from);
+                let end = own.partition_point(|start| start.at < to);
+                let during = own.get(begin..end).unwrap_or_default();
+                let text = passed_by(&wait, during, slots);
                 // One task of a lane stands for all.
                 if let Some(text) = text
                     && told.insert((wait.submitted.task_type.clone(), wait.submitted.queue.clone()))
@@ -55,7 +54,7 @@ pub(super) fn check(record: &Record<'_>) -> Vec<Breach> {
 }
 
 /// Who went before a waiting task though it was not their turn.
-fn passed_by(wait: &Wait<'_>, starts: &[&Start<'_>], slots: usize) -> Option<String> {
+fn passed_by(wait: &Wait<'_>, starts: &[Start<'_>], slots: usize) -> Option<String> {
     let (priority, lane) = (wait.submitted.priority, lane_of(wait.submitted));
     let lower = starts
         .iter()

@@ -85,7 +85,10 @@ fn contradiction(task: &TaskRecord<'_>, found: &TaskFound, report: &ReportSeen<'
         ));
     };
     let fits = match run.outcome {
-        Outcome::Succeeded => told == Reported::Succeeded && names_its_token(run),
+        // Who deletes a task deletes its results.
+        Outcome::Succeeded => {
+            told == Reported::Succeeded && (task.delete_called.is_some() || names_its_token(run))
+        }
         Outcome::Failed => told == Reported::Failed,
         // A cancel request turns every end into CANCELLED; but what was taken away before is answered as stale.
         Outcome::Cancelled => {

@@ -18,7 +18,8 @@ pub(super) fn check(record: &Record<'_>) -> Vec<Breach> {
 
 fn check_reads(id: &str, task: &TaskRecord<'_>, breaches: &mut Vec<Breach>) {
     for read in &task.reads {
-        if read.state.is_none() && task.stored.is_some_and(|stored| stored < read.called) {
+        let may_be_deleted = task.delete_called.is_some_and(|called| called < read.answered);
+        if read.state.is_none() && !may_be_deleted && task.stored.is_some_and(|stored| stored < read.called) {
             let text = "a read after the acknowledged submit found no task";
             breaches.push(breach(Invariant::AcknowledgedKept, id, read.answered, text));
         }
@@ -31,7 +32,9 @@ fn check_reads(id: &str, task: &TaskRecord<'_>, breaches: &mut Vec<Breach>) {
         }
         let later = task.reads.iter().filter(|later| later.called > read.answered);
         for later in later {
-            let is_undone = read.state.is_some_and(State::is_final) && later.state != read.state;
+            let may_be_deleted = task.delete_called.is_some_and(|called| called < later.answered);
+            let is_gone = later.state.is_none() && may_be_deleted;
+            let is_undone = read.state.is_some_and(State::is_final) && later.state != read.state && !is_gone;
             let is_older = later.state.is_some() && later.token < read.token;
             if is_undone || is_older {
                 let text = format!(

@@ -32,6 +32,8 @@ pub(super) struct Record<'a> {
     pub(super) end: Micros,
     /// True if the tables were read at the end.
     pub(super) was_audited: bool,
+    /// Names that clients invented: when called, when and what was answered.
+    pub(super) inventions: Vec<(Micros, Micros, &'a Answer)>,
     /// Events that are about no single task, worker or fault.
     pub(super) others: Vec<&'a Entry>,
 }
@@ -49,6 +51,12 @@ pub(super) struct TaskRecord<'a> {
     pub(super) refusals: Vec<(Micros, &'a str)>,
     /// Its cancels.
     pub(super) cancels: Vec<CancelRecord<'a>>,
+    /// Calls that remove it: when called, when and what was answered.
+    pub(super) deletes: Vec<(Micros, Micros, &'a Answer)>,
+    /// Answers to submits of it after it was removed.
+    pub(super) revivals: Vec<(Micros, &'a Answer)>,
+    /// When somebody first tried to remove it.
+    pub(super) delete_called: Option<Micros>,
     /// What clients were told of its state.
     pub(super) reads: Vec<Read>,
     /// Leases in the order in which workers got them.
@@ -305,7 +313,7 @@ impl<'a> Record<'a> {
             | Event::SchedulerMemory { .. }
             | Event::Deadlock
             | Event::Misplaced { .. } => self.others.push(entry),
-            Event::RunEnds => {}
+            Event::FaultMissed { .. } | Event::RunEnds => {}
             _ => self.add_lease_event(at, &entry.event),
         }
     }
@@ -407,7 +415,10 @@ impl<'a> Record<'a> {
                 called: at,
                 answered: None,
             }),
-            Request::Get { .. } => {}
+            Request::Delete { task } => {
+                self.task(task).delete_called.get_or_insert(at);
+            }
+            Request::Get { .. } | Request::Revive { .. } | Request::Invent { .. } => {}
         }
     }
 
@@ -456,6 +467,9 @@ impl<'a> Record<'a> {
                     cancel.answered = Some((at, answer));
                 }
             }
+            Request::Delete { task } => self.task(task).deletes.push((called, at, answer)),
+            Request::Revive { task } => self.task(task).revivals.push((at, answer)),
+            Request::Invent { .. } => self.inventions.push((called, at, answer)),
             Request::Watch { .. } => {
                 if let Some(watch) = self.watches.get_mut(&call) {
                     watch.given_up = true;
@@ -473,6 +487,14 @@ impl<'a> TaskRecord<'a> {
     /// True if somebody tried to cancel it.
     pub(super) fn was_cancelled(&self) -> bool {
         !self.cancels.is_empty()
+    }
+
+    /// When a client was first told that it is removed.
+    pub(super) fn deleted(&self) -> Option<Micros> {
+        let definite = |(_, at, answer): &(Micros, Micros, &Answer)| {
+            matches!(answer, Answer::Deleted | Answer::NotFound).then_some(*at)
+        };
+        self.deletes.iter().filter_map(definite).min()
     }
 
     /// The state that the tables hold, if the task has ended.

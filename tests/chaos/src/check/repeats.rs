@@ -6,29 +6,37 @@ use super::{
     Breach, Invariant, breach,
     quiet::is_undisturbed,
     record::{Record, TaskRecord},
+    waits::{is_saturated, starts},
 };
 
 /// How long after the end of its lease a task may wait for its next run: the scheduler's look for dead workers, and a
 /// worker that runs nothing else, if the task may be what kills them.
 const BOUND: Micros = 6_000_000;
 
-/// Tasks that were lost before come back apart from those that were lost with them, within half a minute.
+/// The same for tasks that were lost before, or with many others: they come back apart from each other.
 const APART: Micros = 30_000_000;
+
+/// A worker that holds more tasks than this holds many.
+const FEW: usize = 10;
 
 pub(super) fn check(record: &Record<'_>) -> Vec<Breach> {
     let mut breaches = Vec::new();
+    let starts = starts(record);
     for (name, worker) in &record.workers {
         let Some((died, Gone::Killed | Gone::ByTask | Gone::ByItself)) = worker.gone else {
             continue;
         };
-        let limit = died + record.lease() + BOUND;
-        if limit > record.end || !is_undisturbed(record, died, limit) {
+        let in_hand: Vec<(&str, &TaskRecord<'_>, i64)> = record
+            .tasks
+            .iter()
+            .filter_map(|(id, task)| Some((*id, task, in_hand(task, name, died)?)))
+            .collect();
+        let bound = if in_hand.len() > FEW { APART } else { BOUND };
+        let limit = died + record.lease() + bound;
+        if limit > record.end || !is_undisturbed(record, died, limit) || is_saturated(&starts, died, limit) {
             continue;
         }
-        for (id, task) in &record.tasks {
-            let Some(token) = in_hand(task, name, died) else {
-                continue;
-            };
+        for (id, task, token) in in_hand {
             let leases = task.leases.iter().map(|lease| (lease.token, lease.at));
             let codes = task.codes.iter().map(|code| (code.token, code.started));
             let next = leases.chain(codes).filter(|(other, _)| *other > token);
@@ -138,5 +146,21 @@ mod tests {
     fn it_may_take_longer_while_a_fault_lasts() {
         let sample = died(30_000).fault((21_000, 22_000), FaultKind::StopPostgres);
         assert_eq!(sample.breaks(), []);
+    }
+    #[test]
+    fn many_tasks_that_were_lost_together_may_take_half_a_minute() {
+        let lost = |count: u64, again: u64| {
+            let mut sample = Sample::new().worker(0, "w", 20);
+            for number in 0..count {
+                let id = format!("{number}");
+                sample = sample.submit(19_000, task(&id)).lease(19_100, "w", &id, 1);
+                sample = sample.lease(again, "v", &id, 2);
+            }
+            let sample = sample.gone(20_000, "w", Gone::ByTask);
+            sample.event(90_000, Event::RunEnds).breaks()
+        };
+        assert_eq!(lost(3, 40_000), [Invariant::LostRunsRepeat]);
+        assert_eq!(lost(15, 40_000), []);
+        assert_eq!(lost(15, 60_000), [Invariant::LostRunsRepeat]);
     }
 }

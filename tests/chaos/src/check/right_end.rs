@@ -29,6 +29,10 @@ pub(super) fn check(record: &Record<'_>) -> Vec<Breach> {
         if state == State::Cancelled && task.was_cancelled() {
             continue;
         }
+        // Who deletes a task deletes the reason why it was given up.
+        if last.outcome == Outcome::Lost && task.delete_called.is_some() {
+            continue;
+        }
         if let Some(text) = wrong(record, task, submitted, state, last) {
             breaches.push(breach(Invariant::RightEnd, id, record.end, text));
         }

@@ -63,6 +63,7 @@ impl Sample {
             workers: 1,
             faults: Vec::new(),
             lease_ms: 3_000,
+            is_short: false,
         };
         Self {
             entries: vec![Entry {

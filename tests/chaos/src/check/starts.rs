@@ -1,39 +1,36 @@
 //! No slot stays free while a task waits that it could run.
 
+use std::collections::BTreeMap;
+
 use crate::{fault_kind::Harm, history::Micros};
 
 use super::{
     Breach, Invariant, breach,
     quiet::{RECOVERY, windows, within},
-    record::Record,
-    waits::{free_times, starts, waits},
+    record::{Record, WorkerRecord},
+    waits::{Start, free_times, is_saturated, starts, waits},
 };
 
 /// How long a task may wait beside a free slot when nothing is wrong.
 const BOUND: Micros = 5_000_000;
 
 pub(super) fn check(record: &Record<'_>) -> Vec<Breach> {
-    let (windows, starts) = (windows(record, Harm::None), starts(record));
+    let starts = starts(record);
+    let free = long_free_times(record, &starts);
     let mut breaches = Vec::new();
     for wait in waits(record) {
         if wait.until - wait.due < BOUND {
             continue;
         }
-        let found = within(&windows, wait.due, wait.until)
-            .into_iter()
-            .find_map(|(from, to)| {
-                record.workers.iter().find_map(|(name, worker)| {
-                    if !worker.takes(&wait.submitted.task_type, &wait.submitted.queue) {
-                        return None;
-                    }
-                    let from = from.max(worker.started + RECOVERY);
-                    let to = to.min(worker.gone.map_or(Micros::MAX, |(at, _)| at));
-                    let own = starts.get(name).map_or(&[][..], Vec::as_slice);
-                    let free = free_times(own, worker.slots, from, to.max(from));
-                    let longest = free.into_iter().max_by_key(|(from, to)| to - from)?;
-                    (longest.1 - longest.0 >= BOUND).then_some((name, longest))
-                })
-            });
+        let found = free.iter().find_map(|(name, worker, free)| {
+            if !worker.takes(&wait.submitted.task_type, &wait.submitted.queue) {
+                return None;
+            }
+            let beside = within(free, wait.due, wait.until);
+            let longest = beside.into_iter().max_by_key(|(from, to)| to - from)?;
+            let is_long = longest.1 - longest.0 >= BOUND && !is_saturated(&starts, longest.0, longest.1);
+            is_long.then_some((name, longest))
+        });
         if let Some((worker, (from, to))) = found {
             let text = format!(
                 "it waited in {}/{} for {} ms in which nothing was wrong and {worker} had a free slot",
@@ -45,6 +42,28 @@ pub(super) fn check(record: &Record<'_>) -> Vec<Breach> {
         }
     }
     breaches
+}
+
+/// A worker, and the long times in which nothing was wrong and it had a free slot.
+type Free<'r, 'a> = (&'a str, &'r WorkerRecord<'a>, Vec<(Micros, Micros)>);
+
+fn long_free_times<'r, 'a>(
+    record: &'r Record<'a>,
+    starts: &BTreeMap<&'a str, Vec<Start<'a>>>,
+) -> Vec<Free<'r, 'a>> {
+    let windows = windows(record, Harm::None);
+    let of_worker = |(name, worker): (&&'a str, &'r WorkerRecord<'a>)| {
+        let own = starts.get(name).map_or(&[][..], Vec::as_slice);
+        let begin = worker.started + RECOVERY;
+        let end = worker.gone.map_or(record.end, |(at, _)| at);
+        let quiet = within(&windows, begin, end).into_iter();
+        let mut free: Vec<_> = quiet
+            .flat_map(|(from, to)| free_times(own, worker.slots, from, to))
+            .collect();
+        free.retain(|(from, to)| to - from >= BOUND);
+        (*name, worker, free)
+    };
+    record.workers.iter().map(of_worker).collect()
 }
 
 #[cfg(test)]

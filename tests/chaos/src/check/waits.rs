@@ -9,6 +9,9 @@ use crate::{
 
 use super::record::{Record, TaskRecord};
 
+/// How many starts a second are many for one machine that all parts of the system share.
+const SATURATED: u64 = 100;
+
 /// A time in which a task waited for a worker.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wait<'a> {
@@ -114,6 +117,15 @@ pub(super) fn starts<'a>(record: &Record<'a>) -> BTreeMap<&'a str, Vec<Start<'a>
     starts
 }
 
+/// True if so many tasks started that the speed of the machine, and not the scheduler, may decide who waits.
+pub(super) fn is_saturated(starts: &BTreeMap<&str, Vec<Start<'_>>>, from: Micros, to: Micros) -> bool {
+    let count = |own: &Vec<Start<'_>>| {
+        own.partition_point(|start| start.at < to) - own.partition_point(|start| start.at < from)
+    };
+    let all = starts.values().map(count).sum::<usize>() as u64;
+    all * 1_000_000 > SATURATED * to.saturating_sub(from)
+}
+
 /// The times within `from` and `to` in which a worker had a free slot.
 pub(super) fn free_times(
     starts: &[Start<'_>],
@@ -184,7 +196,9 @@ fn freed(record: &Record<'_>, task: &TaskRecord<'_>, worker: &str, token: i64, s
 
 #[cfg(test)]
 mod tests {
-    use super::{Start, free_times};
+    use std::collections::BTreeMap;
+
+    use super::{Start, free_times, is_saturated};
     use crate::check::sample::task;
 
     #[test]
@@ -201,5 +215,20 @@ mod tests {
         assert_eq!(free_times(&starts, 2, 0, 50), [(0, 20), (30, 50)]);
         assert_eq!(free_times(&starts, 1, 0, 50), [(0, 10), (40, 50)]);
         assert_eq!(free_times(&starts, 1, 12, 18), []);
+    }
+    #[test]
+    fn a_machine_on_which_a_hundred_tasks_start_a_second_is_saturated() {
+        let submitted = task("a");
+        let start = |number: u64| Start {
+            task: "a",
+            submitted: &submitted,
+            at: number * 5_000,
+            due: 0,
+            until: number * 5_000,
+        };
+        let starts = BTreeMap::from([("v", (0..200).map(start).collect()), ("w", Vec::new())]);
+        assert!(is_saturated(&starts, 0, 1_000_000));
+        assert!(!is_saturated(&starts, 0, 3_000_000), "less than seventy a second");
+        assert!(!is_saturated(&starts, 2_000_000, 3_000_000));
     }
 }
