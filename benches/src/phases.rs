@@ -214,7 +214,7 @@ pub(crate) async fn wait_until_empty(db: &Client) -> anyhow::Result<Instant> {
     // its near end.
     let empty = db
         .prepare(
-            "SELECT CASE WHEN EXISTS (SELECT FROM tasklease.lease) THEN false
+            "SELECT CASE WHEN EXISTS (SELECT FROM tasklease.grant) THEN false
                     ELSE NOT EXISTS (SELECT FROM (SELECT lane FROM tasklease.ready
                                      ORDER BY lane DESC, rank DESC, order_key DESC, first_task DESC LIMIT 1) AS last)
                     END",

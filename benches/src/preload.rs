@@ -43,13 +43,13 @@ const TASKS: &str = "
     )";
 
 const WAITING: &str = "
-    INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
+    INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_token, attempt, task_ids)
     SELECT lane, 0, order_key, (array_agg(task_id ORDER BY task_id))[1], 1, 1,
            array_agg(task_id ORDER BY task_id)
     FROM stored GROUP BY 1, 3";
 
 const FINISHED: &str = "
-    INSERT INTO tasklease.run (task_id, lease_no, outcome, final, attempt, started_at, finished_at, worker, result)
+    INSERT INTO tasklease.run (task_id, lease_token, outcome, final, attempt, started_at, finished_at, worker, result)
     SELECT task_id, 1, 1, true, 1, to_timestamp(order_key / 1000000.0), to_timestamp(order_key / 1000000.0 + 0.01),
            'earlier', '{}'
     FROM stored";

@@ -14,7 +14,7 @@ use tasklease_scheduler::{
         ids::{GrantId, GrantKey, LaneId, SessionId, TaskId},
         name::{QueueName, TaskType},
         new_task::{NewTask, Start, TaskOptions},
-        report::Ending,
+        report::ReportedOutcome,
         verdict::{self, TimedOut, Verdict},
     },
     store::{BUNDLE, Claim, ClaimedTask, Database, DatabaseConfig, Mark, SubmitBatch, migrate},
@@ -284,7 +284,7 @@ fn names() -> anyhow::Result<(QueueName, TaskType)> {
 }
 
 fn succeeded(task: &ClaimedTask) -> Verdict {
-    let ending = Ending::Succeeded {
+    let ending = ReportedOutcome::Succeeded {
         result: "{}".to_owned(),
     };
     verdict::reported(&task.lease, "floor", ending, TimedOut::No, 0.0)

@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         // Payload bytes go from the row to the frame without a copy.
         .bytes(".tasklease.v1")
-        .codec_path("crate::codec::FrugalCodec")
+        .codec_path("crate::codec::SmallBufferCodec")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -6,11 +6,11 @@
 
 mod data_dir;
 mod files_dir;
-mod guard;
-mod keeper;
 mod log_file;
+mod orphan_reaper;
 mod process;
 mod program;
+mod restarter;
 mod stack;
 
 use std::ffi::OsString;

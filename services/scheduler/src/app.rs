@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::{
     api::{
         Api, Streams,
-        layers::{DeadlineLayer, RepairLayer, RequestIdLayer},
+        layers::{DeadlineLayer, RequestIdLayer, StatusCodesLayer},
     },
     config::Config,
     domain::ids::ReplicaId,
@@ -145,7 +145,7 @@ impl App {
             .max_frame_size(FRAME)
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
             .layer(RequestIdLayer)
-            .layer(RepairLayer)
+            .layer(StatusCodesLayer)
             .layer(DeadlineLayer)
             .add_routes(routes)
             .serve_with_incoming_shutdown(

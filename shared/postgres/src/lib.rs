@@ -24,10 +24,10 @@ mod cluster;
 mod error;
 mod folder;
 mod options;
+mod orphan_reaper;
 mod server;
 mod server_user;
 mod socket_dir;
-mod watcher;
 
 pub use binaries::{Binaries, find_binaries};
 pub use cluster::Cluster;

@@ -12,8 +12,8 @@ use crate::binaries::Binaries;
 use crate::error::Error;
 use crate::folder::Folder;
 use crate::options::Durability;
+use crate::orphan_reaper::OrphanReaper;
 use crate::server_user::ServerUser;
-use crate::watcher::Watcher;
 
 /// How often a wait for the server looks again.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -34,7 +34,7 @@ pub(crate) enum StopMode {
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
-    _watcher: Watcher,
+    _watcher: OrphanReaper,
 }
 
 impl Server {
@@ -77,7 +77,7 @@ impl Server {
         user.run_as(&mut command);
         let mut child = command.spawn().map_err(Error::file("run", binaries.postgres()))?;
         let pid_file = folder.data().join("postmaster.pid");
-        match Watcher::start(&pid_file, child.id(), user) {
+        match OrphanReaper::start(&pid_file, child.id(), user) {
             Ok(watcher) => Ok(Self {
                 child,
                 _watcher: watcher,

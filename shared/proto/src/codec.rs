@@ -15,15 +15,15 @@ const TOGETHER: usize = 32 * 1024;
 
 /// Protobuf, with buffers that start small and grow with what they carry.
 #[derive(Debug, Clone, Copy)]
-pub struct FrugalCodec<T, U>(PhantomData<(T, U)>);
+pub struct SmallBufferCodec<T, U>(PhantomData<(T, U)>);
 
-impl<T, U> Default for FrugalCodec<T, U> {
+impl<T, U> Default for SmallBufferCodec<T, U> {
     fn default() -> Self {
         Self(PhantomData)
     }
 }
 
-impl<T, U> Codec for FrugalCodec<T, U>
+impl<T, U> Codec for SmallBufferCodec<T, U>
 where
     T: Message + Send + 'static,
     U: Message + Default + Send + 'static,

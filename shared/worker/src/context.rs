@@ -14,9 +14,9 @@ use tasklease_proto::{
 use crate::{
     blocking,
     clean_text::{self, MAX_LOG},
-    news::NewsItem,
     progress::Progress,
     run::Run,
+    run_events::RunEvent,
     stop::{StopReason, Stopped},
     task::TaskResult,
     task_error::CodeError,
@@ -122,7 +122,7 @@ impl Context {
 
     /// Reports progress in all its detail; never waits. See [`update_progress`](Self::update_progress).
     pub fn report(&self, progress: Progress) {
-        self.run.report(NewsItem::Progress(v1::Progress {
+        self.run.report(RunEvent::Progress(v1::Progress {
             worker_time: Some(now()),
             ..progress.into_wire()
         }));
@@ -131,7 +131,7 @@ impl Context {
     /// Logs a line that watchers of the task see, cut at 4,000 characters; never waits.
     pub fn log(&self, level: LogLevel, message: impl AsRef<str>) {
         let message = clean_text::lines(message.as_ref(), MAX_LOG);
-        self.run.report(NewsItem::Log(LogLine {
+        self.run.report(RunEvent::Log(LogLine {
             level: level.as_wire().to_owned(),
             message,
             time: None,

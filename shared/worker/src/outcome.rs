@@ -5,13 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tasklease_proto::{
     convert::duration_to_wire,
-    v1::{self, Cancelled, Failed, Released, Succeeded, report::News, succeeded::Output},
+    v1::{self, Cancelled, Failed, Released, Succeeded, report::Body, succeeded::Output},
 };
 
 use crate::{
     clean_text::{self, MAX_DETAIL, MAX_KIND, MAX_MESSAGE},
     task::TaskResult,
-    task_error::{Again, Cause, TaskError},
+    task_error::{Cause, Retry, TaskError},
 };
 
 /// What the runtime told the code of a run; a later variant overrides an earlier one.
@@ -46,11 +46,11 @@ pub(crate) enum Draining {
 /// After a cancel request every return is a cancelled run, because that request has been promised
 /// to win. Otherwise what the code says counts: a draining worker hands back only code that
 /// stopped because of it.
-pub(crate) fn of_return(result: TaskResult<Bytes>, told: &Told, draining: Draining) -> News {
+pub(crate) fn of_return(result: TaskResult<Bytes>, told: &Told, draining: Draining) -> Body {
     let error = match (told, result) {
         (Told::Cancel { reason }, _) => return cancelled(reason),
         (_, Ok(result)) => {
-            return News::Succeeded(Succeeded {
+            return Body::Succeeded(Succeeded {
                 output: Some(Output::ResultJson(result)),
             });
         }
@@ -70,7 +70,7 @@ pub(crate) fn of_return(result: TaskResult<Bytes>, told: &Told, draining: Draini
 }
 
 /// The report of a run whose code did not stop within its grace.
-pub(crate) fn of_dropped(told: &Told) -> News {
+pub(crate) fn of_dropped(told: &Told) -> Body {
     match told {
         Told::Cancel { reason } => cancelled(reason),
         Told::TimeOut { limit } => timed_out(*limit, None),
@@ -81,37 +81,37 @@ pub(crate) fn of_dropped(told: &Told) -> News {
 /// Why a draining worker hands tasks back.
 pub(crate) const RELEASED: &str = "the worker is stopping";
 
-fn timed_out(limit: Duration, error: Option<&TaskError>) -> News {
+fn timed_out(limit: Duration, error: Option<&TaskError>) -> Body {
     let message = format!("the run took longer than its limit of {} s", limit.as_secs_f64());
     let said = error.filter(|error| error.cause == Cause::Fault);
     let detail = said.map(|error| format!("when told to stop, the code failed with {error}"));
     failed(&TaskError::new("TIMED_OUT", message).with_detail(detail.unwrap_or_default()))
 }
 
-pub(crate) fn cancelled(message: &str) -> News {
-    News::Cancelled(Cancelled {
+pub(crate) fn cancelled(message: &str) -> Body {
+    Body::Cancelled(Cancelled {
         message: clean_text::line(message, MAX_MESSAGE),
     })
 }
 
-pub(crate) fn released(message: &str) -> News {
-    News::Released(Released {
+pub(crate) fn released(message: &str) -> Body {
+    Body::Released(Released {
         message: clean_text::line(message, MAX_MESSAGE),
     })
 }
 
-pub(crate) fn failed(error: &TaskError) -> News {
+pub(crate) fn failed(error: &TaskError) -> Body {
     let kind = clean_text::line(&error.kind, MAX_KIND);
-    News::Failed(Failed {
+    Body::Failed(Failed {
         error: Some(v1::TaskError {
             r#type: if kind.is_empty() { "ERROR".to_owned() } else { kind },
             message: clean_text::line(&error.message, MAX_MESSAGE),
             detail: clean_text::lines(&error.detail, MAX_DETAIL),
         }),
-        non_retryable: error.again == Again::No,
-        retry_after: match error.again {
-            Again::After(delay) => Some(duration_to_wire(delay.min(LONGEST_RETRY))),
-            Again::ByPolicy | Again::No => None,
+        non_retryable: error.retry == Retry::Never,
+        retry_after: match error.retry {
+            Retry::After(delay) => Some(duration_to_wire(delay.min(LONGEST_RETRY))),
+            Retry::ByPolicy | Retry::Never => None,
         },
     })
 }
@@ -129,9 +129,9 @@ mod tests {
         }
     }
 
-    fn kind_of(news: &News) -> &str {
-        match news {
-            News::Failed(failed) => failed.error.as_ref().map_or("", |error| error.r#type.as_str()),
+    fn kind_of(body: &Body) -> &str {
+        match body {
+            Body::Failed(failed) => failed.error.as_ref().map_or("", |error| error.r#type.as_str()),
             _ => "",
         }
     }
@@ -154,10 +154,10 @@ mod tests {
 
     fn words(told: &Told, draining: Draining) -> [String; 4] {
         returns().map(|result| match of_return(result, told, draining) {
-            News::Succeeded(_) => "succeeded".into(),
-            News::Cancelled(cancelled) => format!("cancelled: {}", cancelled.message),
-            News::Released(_) => "released".into(),
-            News::Failed(failed) => {
+            Body::Succeeded(_) => "succeeded".into(),
+            Body::Cancelled(cancelled) => format!("cancelled: {}", cancelled.message),
+            Body::Released(_) => "released".into(),
+            Body::Failed(failed) => {
                 let hopeless = if failed.non_retryable { ", hopeless" } else { "" };
                 format!("failed: {}{hopeless}", failed.error.unwrap_or_default().r#type)
             }
@@ -196,7 +196,7 @@ mod tests {
     fn a_run_out_of_time_has_timed_out_unless_it_succeeded() {
         let (timed_out, said) = ("failed: TIMED_OUT", words(&TIME_OUT, Draining::Yes));
         assert_eq!(said, ["succeeded", timed_out, timed_out, timed_out]);
-        let News::Failed(failed) = of_return(Err(TaskError::new("X", "x")), &TIME_OUT, Draining::No) else {
+        let Body::Failed(failed) = of_return(Err(TaskError::new("X", "x")), &TIME_OUT, Draining::No) else {
             panic!("not failed")
         };
         let detail = failed.error.expect("an error").detail;
@@ -207,13 +207,13 @@ mod tests {
     fn code_that_does_not_stop_ends_as_it_was_told() {
         assert_eq!(of_dropped(&cancel()), cancelled("by hand"));
         assert_eq!(kind_of(&of_dropped(&TIME_OUT)), "TIMED_OUT");
-        assert!(matches!(of_dropped(&Told::Release), News::Released(_)));
+        assert!(matches!(of_dropped(&Told::Release), Body::Released(_)));
     }
 
     #[test]
     fn code_that_its_runtime_dropped_is_handed_back() {
         let outcome = of_return(Err(TaskError::dropped()), &Told::Nothing, Draining::No);
-        assert!(matches!(outcome, News::Released(_)));
+        assert!(matches!(outcome, Body::Released(_)));
     }
 
     #[test]
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn error_texts_are_brought_within_the_limits() {
         let error = TaskError::new("", "é".repeat(3_000)).with_detail("x\n".repeat(20_000));
-        let News::Failed(failed) = failed(&error) else {
+        let Body::Failed(failed) = failed(&error) else {
             panic!("not failed")
         };
         let error = failed.error.expect("an error");

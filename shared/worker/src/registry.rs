@@ -132,8 +132,8 @@ mod tests {
         for (payload, expected) in cases {
             let error = parse_params::<Params>(payload.as_bytes()).expect_err(payload);
             assert_eq!(
-                (error.kind(), error.again),
-                ("INVALID_PARAMETERS", crate::task_error::Again::No)
+                (error.kind(), error.retry),
+                ("INVALID_PARAMETERS", crate::task_error::Retry::Never)
             );
             assert!(error.message().contains(expected), "{}", error.message());
         }

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     lease_key::LeaseKey,
-    news::{Mailbox, NewsItem},
     protocol::Event,
+    run_events::{Mailbox, RunEvent},
     slot::Slot,
     stop::StopSignal,
 };
@@ -84,13 +84,13 @@ impl Run {
     }
 
     /// Leaves what the code has reported for the protocol to fetch.
-    pub(crate) fn report(&self, item: NewsItem) {
+    pub(crate) fn report(&self, item: RunEvent) {
         #[cfg(feature = "testing")]
         if let Some(recorder) = &self.recorder {
             return recorder.record(item);
         }
         if self.mailbox.leave(item) {
-            self.host.tell(Event::News(self.key));
+            self.host.tell(Event::RunEvents(self.key));
         }
     }
 }

@@ -22,19 +22,19 @@ pub struct TaskError {
     pub(crate) kind: String,
     pub(crate) message: String,
     pub(crate) detail: String,
-    pub(crate) again: Again,
+    pub(crate) retry: Retry,
     pub(crate) cause: Cause,
 }
 
 /// Whether and when to try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Again {
+pub(crate) enum Retry {
     /// As the task's own policy says.
     ByPolicy,
     /// After this time.
     After(Duration),
     /// Never.
-    No,
+    Never,
 }
 
 /// Where an error comes from.
@@ -55,7 +55,7 @@ impl TaskError {
             kind: kind.into(),
             message: message.into(),
             detail: String::new(),
-            again: Again::ByPolicy,
+            retry: Retry::ByPolicy,
             cause: Cause::Fault,
         }
     }
@@ -95,14 +95,14 @@ impl TaskError {
     /// Says that no further attempt would help.
     #[must_use]
     pub fn non_retryable(mut self) -> Self {
-        self.again = Again::No;
+        self.retry = Retry::Never;
         self
     }
 
     /// Asks for the next attempt after this time instead of the task's back-off.
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {
-        self.again = Again::After(delay);
+        self.retry = Retry::After(delay);
         self
     }
 
@@ -130,7 +130,7 @@ impl TaskError {
 
     /// False if the error says that no further attempt would help.
     pub fn is_retryable(&self) -> bool {
-        self.again != Again::No
+        self.retry != Retry::Never
     }
 
     /// True if it says that the code stopped because it was told to.
@@ -398,12 +398,12 @@ mod tests {
         let transparent = Transparent::Code(hopeless().into());
         for error in [converted(boxed), converted(in_io), converted(transparent)] {
             assert_eq!(
-                (error.kind(), error.message(), error.again),
-                ("NO_MODEL", "there is no such model", Again::No)
+                (error.kind(), error.message(), error.retry),
+                ("NO_MODEL", "there is no such model", Retry::Never)
             );
         }
         let error = converted(wrapped);
-        assert_eq!((error.kind(), error.again), ("NO_MODEL", Again::No));
+        assert_eq!((error.kind(), error.retry), ("NO_MODEL", Retry::Never));
         assert_eq!(error.message(), "cannot load the model: there is no such model");
     }
 
@@ -448,6 +448,6 @@ mod tests {
             ("NO_MODEL", true)
         );
         let error = outer().expect_err("fails").into_task_error();
-        assert_eq!((error.kind(), error.again), ("NO_MODEL", Again::No));
+        assert_eq!((error.kind(), error.retry), ("NO_MODEL", Retry::Never));
     }
 }

@@ -60,7 +60,7 @@ use serde_json::Value;
 use tasklease_proto::{
     convert::{duration_from_wire, duration_to_wire},
     json,
-    v1::{Failed, LeasedTask, report::News, succeeded::Output},
+    v1::{Failed, LeasedTask, report::Body, succeeded::Output},
 };
 use tokio::{
     runtime::Handle,
@@ -71,11 +71,11 @@ use uuid::Uuid;
 use crate::{
     context::{Context, LogLevel},
     lease_key::LeaseKey,
-    news::NewsItem,
     outcome::{self, Draining, Told},
     panic_capture,
     registry::run_task,
     run::{Host, Run, run_timeout},
+    run_events::RunEvent,
     slot::Slot,
     stop::StopReason,
     task::{Task, TaskResult},
@@ -164,17 +164,17 @@ impl TestOutcome {
         matches!(self, Self::Cancelled(_))
     }
 
-    fn from_wire(news: News) -> Self {
-        match news {
-            News::Succeeded(success) => match success.output {
+    fn from_wire(body: Body) -> Self {
+        match body {
+            Body::Succeeded(success) => match success.output {
                 Some(Output::ResultJson(text)) => {
                     Self::Succeeded(serde_json::from_slice(&text).unwrap_or_default())
                 }
                 _ => Self::Succeeded(Value::Null),
             },
-            News::Failed(failed) => Self::Failed(task_error(failed)),
-            News::Cancelled(cancelled) => Self::Cancelled(cancelled.message),
-            News::Released(_) | News::Accepted(_) | News::Progress(_) | News::Log(_) => Self::Released,
+            Body::Failed(failed) => Self::Failed(task_error(failed)),
+            Body::Cancelled(cancelled) => Self::Cancelled(cancelled.message),
+            Body::Released(_) | Body::Accepted(_) | Body::Progress(_) | Body::Log(_) => Self::Released,
         }
     }
 }
@@ -384,7 +384,7 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    pub(crate) fn record(&self, item: NewsItem) {
+    pub(crate) fn record(&self, item: RunEvent) {
         self.events().push(item.into());
         self.changed.notify_waiters();
     }
@@ -394,10 +394,10 @@ impl Recorder {
     }
 }
 
-impl From<NewsItem> for TestEvent {
-    fn from(item: NewsItem) -> Self {
+impl From<RunEvent> for TestEvent {
+    fn from(item: RunEvent) -> Self {
         match item {
-            NewsItem::Progress(progress) => Self::Progress(TestProgress {
+            RunEvent::Progress(progress) => Self::Progress(TestProgress {
                 percent: progress.percent,
                 message: progress.message,
                 heading: progress.heading,
@@ -408,7 +408,7 @@ impl From<NewsItem> for TestEvent {
                     serde_json::from_str(&text).ok()
                 }),
             }),
-            NewsItem::Log(line) => Self::Log {
+            RunEvent::Log(line) => Self::Log {
                 level: LogLevel::from_wire(&line.level),
                 message: line.message,
             },

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use peer::{Answer, Peer, ReportStream, RunningWorker, Timing, lease_ref, within};
 use tasklease_proto::v1::{
-    Acknowledgement, Drain, SessionEnded, claim_task_response, report::News, report_progress_response,
+    Acknowledgement, Drain, SessionEnded, claim_task_response, report::Body, report_progress_response,
     succeeded::Output,
 };
 use tasklease_worker::{
@@ -264,15 +264,15 @@ impl Task for Chatty {
     }
 }
 
-fn error_type(news: &News) -> &str {
-    match news {
-        News::Failed(failed) => failed.error.as_ref().map_or("", |error| error.r#type.as_str()),
+fn error_type(body: &Body) -> &str {
+    match body {
+        Body::Failed(failed) => failed.error.as_ref().map_or("", |error| error.r#type.as_str()),
         other => panic!("expected failed, got {other:?}"),
     }
 }
 
-fn is_success(news: &News) -> bool {
-    matches!(news, News::Succeeded(_))
+fn is_success(body: &Body) -> bool {
+    matches!(body, Body::Succeeded(_))
 }
 
 async fn stop(worker: RunningWorker, reports: &mut ReportStream) {
@@ -289,14 +289,14 @@ async fn a_leased_task_is_accepted_runs_and_its_outcome_is_reported_once() {
     assert_eq!(credit, 2, "one per slot");
     claim.lease("t1", "echo", r#"{"number":41}"#);
     reports.expect_accepted("t1").await;
-    let (progress, line) = (reports.news_of("t1").await, reports.news_of("t1").await);
+    let (progress, line) = (reports.body_of("t1").await, reports.body_of("t1").await);
     assert!(
-        matches!(&progress, News::Progress(p) if p.event_number == 1),
+        matches!(&progress, Body::Progress(p) if p.event_number == 1),
         "{progress:?}"
     );
-    assert!(matches!(&line, News::Log(l) if l.event_number == 2), "{line:?}");
-    match reports.news_of("t1").await {
-        News::Succeeded(success) => assert_eq!(
+    assert!(matches!(&line, Body::Log(l) if l.event_number == 2), "{line:?}");
+    match reports.body_of("t1").await {
+        Body::Succeeded(success) => assert_eq!(
             success.output,
             Some(Output::ResultJson(r#"{"number":42}"#.into()))
         ),
@@ -317,7 +317,7 @@ async fn an_outcome_that_was_not_acknowledged_is_sent_again_after_a_break() {
     assert_eq!(saw(&mut told).await, Seen::Started);
     go.add_permits(1);
     let (_, lost) = reports.unacknowledged().await;
-    assert!(is_success(&lost.news.expect("news")));
+    assert!(is_success(&lost.body.expect("body")));
     drop((claim, reports));
 
     let (claim, hello) = peer.hello().await;
@@ -327,7 +327,7 @@ async fn an_outcome_that_was_not_acknowledged_is_sent_again_after_a_break() {
     );
     claim.open("s1", Timing::Usual, Answer::Resumed);
     let mut reports = peer.report_stream("s1").await;
-    assert!(is_success(&reports.news_of("t1").await));
+    assert!(is_success(&reports.body_of("t1").await));
     stop(worker, &mut reports).await;
 }
 
@@ -361,8 +361,8 @@ async fn a_cancel_request_reaches_the_code_and_ends_the_run_as_cancelled() {
     assert_eq!(saw(&mut told).await, Seen::Started);
     reports.cancel("t1", "by hand", Duration::from_secs(10));
     assert_eq!(saw(&mut told).await, cancelled("by hand"));
-    match reports.news_of("t1").await {
-        News::Cancelled(cancelled) => assert_eq!(cancelled.message, "by hand"),
+    match reports.body_of("t1").await {
+        Body::Cancelled(cancelled) => assert_eq!(cancelled.message, "by hand"),
         other => panic!("expected cancelled, got {other:?}"),
     }
     stop(worker, &mut reports).await;
@@ -377,10 +377,10 @@ async fn a_cancel_request_that_overtakes_its_lease_keeps_the_code_from_starting(
     reports.cancel("t1", "early", Duration::from_secs(10));
     // Its answer proves that the worker has read the cancel request before it.
     claim.lease("t0", "echo", "{}");
-    while !is_success(&reports.news_of("t0").await) {}
+    while !is_success(&reports.body_of("t0").await) {}
     claim.lease("t1", "wait", "{}");
     assert!(
-        matches!(reports.news_of("t1").await, News::Cancelled(_)),
+        matches!(reports.body_of("t1").await, Body::Cancelled(_)),
         "an outcome says that the lease was accepted"
     );
     assert!(told.try_recv().is_err(), "the code must not have started");
@@ -397,7 +397,7 @@ async fn code_that_ignores_a_cancel_request_is_dropped_when_its_grace_ends() {
     reports.expect_accepted("t1").await;
     assert_eq!(saw(&mut told).await, Seen::Started);
     reports.cancel("t1", "timed out", Duration::from_millis(100));
-    assert!(matches!(reports.news_of("t1").await, News::Cancelled(_)));
+    assert!(matches!(reports.body_of("t1").await, Body::Cancelled(_)));
     assert_eq!(saw(&mut told).await, Seen::Dropped);
     assert_eq!(claim.credit().await, 1, "the slot is free again");
     stop(worker, &mut reports).await;
@@ -418,7 +418,7 @@ async fn tasks_leased_in_one_message_run_side_by_side_and_are_dropped_one_by_one
     );
     for name in ["t2", "t1"] {
         reports.cancel(name, "by hand", Duration::ZERO);
-        assert!(matches!(reports.news_of(name).await, News::Cancelled(_)));
+        assert!(matches!(reports.body_of(name).await, Body::Cancelled(_)));
         assert_eq!(saw(&mut told).await, Seen::Dropped);
         assert_eq!(claim.credit().await, 1, "its slot is free again");
     }
@@ -449,7 +449,7 @@ async fn on_drain_the_new_stream_is_opened_first_and_running_code_goes_on() {
     assert_eq!(old.next().await, None, "the old stream ends once it is replaced");
     go.add_permits(1);
     let mut reports = peer.report_stream("s1").await;
-    assert!(is_success(&reports.news_of("t1").await));
+    assert!(is_success(&reports.body_of("t1").await));
     stop(worker, &mut reports).await;
 }
 
@@ -521,9 +521,9 @@ async fn when_a_scheduler_is_back_what_ran_is_handed_back_and_what_had_ended_is_
     let (mut handed_back, mut succeeded) = (None, None);
     while handed_back.is_none() || succeeded.is_none() {
         let report = reports.report().await;
-        match report.news.expect("news") {
-            News::Released(_) => handed_back = Some(report.task_id),
-            News::Succeeded(_) => succeeded = Some(report.task_id),
+        match report.body.expect("body") {
+            Body::Released(_) => handed_back = Some(report.task_id),
+            Body::Succeeded(_) => succeeded = Some(report.task_id),
             _ => {}
         }
     }
@@ -546,11 +546,11 @@ async fn a_soft_stop_waits_for_running_code_and_says_goodbye() {
     assert_eq!(claim.next().await, None, "the worker asks for no more");
     claim.lease("t2", "wait", "{}");
     assert!(
-        matches!(reports.news_of("t2").await, News::Released(_)),
+        matches!(reports.body_of("t2").await, Body::Released(_)),
         "a late lease is handed back"
     );
     go.add_permits(1);
-    assert!(is_success(&reports.news_of("t1").await));
+    assert!(is_success(&reports.body_of("t1").await));
     reports.expect_goodbye().await;
     worker.ended().await.expect("a clean end");
 }
@@ -572,8 +572,8 @@ async fn after_the_grace_period_unfinished_code_is_cancelled_and_released() {
     );
     worker.shutdown.trigger_soft();
     assert_eq!(saw(&mut told).await, Seen::Stopped(StopReason::Drained));
-    assert!(matches!(reports.news_of("t1").await, News::Released(_)));
-    assert!(matches!(reports.news_of("t2").await, News::Released(_)));
+    assert!(matches!(reports.body_of("t1").await, Body::Released(_)));
+    assert!(matches!(reports.body_of("t2").await, Body::Released(_)));
     assert_eq!(saw(&mut deaf_told).await, Seen::Dropped);
     reports.expect_goodbye().await;
     worker.ended().await.expect("a clean end");
@@ -589,7 +589,7 @@ async fn a_hard_stop_hands_everything_back_at_once() {
     reports.expect_accepted("t1").await;
     assert_eq!(saw(&mut told).await, Seen::Started);
     worker.shutdown.trigger_hard();
-    assert!(matches!(reports.news_of("t1").await, News::Released(_)));
+    assert!(matches!(reports.body_of("t1").await, Body::Released(_)));
     reports.expect_goodbye().await;
     worker.ended().await.expect("a clean end");
 }
@@ -612,7 +612,7 @@ async fn panics_bad_parameters_and_unknown_types_fail_the_run_with_their_kind() 
     let worker = RunningWorker::start(&[&peer], 30, |worker| worker.register(Panics));
     let (claim, mut reports, _) = peer.session("s1", Timing::Usual).await;
     claim.lease("t1", "panics", r#"{"number":13}"#);
-    let News::Failed(failed) = reports.outcome_of("t1").await else {
+    let Body::Failed(failed) = reports.outcome_of("t1").await else {
         panic!("expected failed")
     };
     let error = failed.error.expect("an error");
@@ -627,17 +627,17 @@ async fn panics_bad_parameters_and_unknown_types_fail_the_run_with_their_kind() 
     );
 
     claim.lease("t2", "panics", r#"{"number":"x"}"#);
-    let news = reports.outcome_of("t2").await;
-    assert_eq!(error_type(&news), "INVALID_PARAMETERS");
+    let body = reports.outcome_of("t2").await;
+    assert_eq!(error_type(&body), "INVALID_PARAMETERS");
     assert!(
-        matches!(&news, News::Failed(f) if f.non_retryable
+        matches!(&body, Body::Failed(f) if f.non_retryable
         && f.error.as_ref().is_some_and(|error| error.message.contains("`number`"))),
-        "{news:?}"
+        "{body:?}"
     );
 
     claim.lease("t3", "no_such_type", "{}");
     assert_eq!(
-        error_type(&reports.news_of("t3").await),
+        error_type(&reports.body_of("t3").await),
         "UNKNOWN_TASK_TYPE",
         "an outcome says that the lease was accepted"
     );
@@ -654,7 +654,7 @@ async fn a_refused_result_is_reported_as_a_failure() {
     reports.expect_accepted("t1").await;
     go.add_permits(1);
     assert!(is_success(&reports.refuse("t1", "result: too large").await));
-    assert_eq!(error_type(&reports.news_of("t1").await), "RESULT_REFUSED");
+    assert_eq!(error_type(&reports.body_of("t1").await), "RESULT_REFUSED");
     stop(worker, &mut reports).await;
 }
 
@@ -669,7 +669,7 @@ async fn a_run_whose_every_outcome_is_refused_does_not_stay_with_the_worker() {
     go.add_permits(1);
     assert!(is_success(&reports.refuse("t1", "no").await));
     assert_eq!(error_type(&reports.refuse("t1", "no").await), "RESULT_REFUSED");
-    assert!(matches!(reports.refuse("t1", "no").await, News::Released(_)));
+    assert!(matches!(reports.refuse("t1", "no").await, Body::Released(_)));
     drop((claim, reports));
     let (claim, hello) = peer.hello().await;
     assert_eq!(hello.held, [], "the scheduler may give it to another worker");
@@ -692,10 +692,10 @@ async fn a_result_that_no_message_can_carry_fails_its_run_and_other_reports_pass
     let mut reports = peer.report_stream("s1").await;
     let mut outcomes = Vec::new();
     while outcomes.len() < 2 {
-        match reports.report().await.news {
-            Some(News::Accepted(_)) | None => {}
-            Some(News::Succeeded(_)) => outcomes.push("succeeded".to_owned()),
-            Some(news) => outcomes.push(error_type(&news).to_owned()),
+        match reports.report().await.body {
+            Some(Body::Accepted(_)) | None => {}
+            Some(Body::Succeeded(_)) => outcomes.push("succeeded".to_owned()),
+            Some(body) => outcomes.push(error_type(&body).to_owned()),
         }
     }
     outcomes.sort();
@@ -723,11 +723,11 @@ async fn what_code_says_while_the_worker_drains_counts() {
     claim.lease("t1", "fails_when_told", "{}");
     reports.expect_accepted("t1").await;
     worker.shutdown.trigger_soft();
-    let news = reports.news_of("t1").await;
-    assert_eq!(error_type(&news), "NO_PAPER");
+    let body = reports.body_of("t1").await;
+    assert_eq!(error_type(&body), "NO_PAPER");
     assert!(
-        matches!(&news, News::Failed(failed) if failed.non_retryable),
-        "{news:?}"
+        matches!(&body, Body::Failed(failed) if failed.non_retryable),
+        "{body:?}"
     );
     reports.expect_goodbye().await;
     worker.ended().await.expect("a clean end");
@@ -747,9 +747,9 @@ async fn code_learns_at_once_that_the_worker_drains_and_may_be_handed_back() {
     reports.expect_accepted("t2").await;
     assert_eq!(saw(&mut told).await, Seen::Started);
     worker.shutdown.trigger_soft();
-    assert!(matches!(reports.news_of("t1").await, News::Released(_)));
+    assert!(matches!(reports.body_of("t1").await, Body::Released(_)));
     go.add_permits(1);
-    assert!(is_success(&reports.news_of("t2").await), "others may finish");
+    assert!(is_success(&reports.body_of("t2").await), "others may finish");
     reports.expect_goodbye().await;
     worker.ended().await.expect("a clean end");
 }
@@ -782,18 +782,18 @@ async fn a_closure_that_has_not_begun_when_its_run_ends_never_begins() {
     claim.lease("t1", "closures", r#"{"number":1}"#);
     reports.expect_accepted("t1").await;
     assert_eq!(begins().await, Some(1));
-    assert!(matches!(reports.news_of("t1").await, News::Progress(_)));
+    assert!(matches!(reports.body_of("t1").await, Body::Progress(_)));
 
     claim.lease("t2", "closures", r#"{"number":2}"#);
     reports.expect_accepted("t2").await;
-    assert!(matches!(reports.news_of("t2").await, News::Progress(_)));
+    assert!(matches!(reports.body_of("t2").await, Body::Progress(_)));
     reports.cancel("t2", "by hand", Duration::ZERO);
-    assert!(matches!(reports.news_of("t2").await, News::Cancelled(_)));
+    assert!(matches!(reports.body_of("t2").await, Body::Cancelled(_)));
     assert_eq!(claim.credit().await, 1, "its slot does not wait for a thread");
 
     claim.lease("t3", "closures", r#"{"number":3}"#);
     reports.expect_accepted("t3").await;
-    assert!(matches!(reports.news_of("t3").await, News::Progress(_)));
+    assert!(matches!(reports.body_of("t3").await, Body::Progress(_)));
     for _ in 0..2 {
         go.send(()).expect("the closures wait");
     }
@@ -818,7 +818,7 @@ async fn a_run_that_is_out_of_time_is_stopped_without_a_word_from_the_scheduler(
     reports.expect_accepted("t1").await;
     assert_eq!(saw(&mut told).await, Seen::Started);
     assert_eq!(saw(&mut told).await, Seen::Stopped(StopReason::TimedOut));
-    assert_eq!(error_type(&reports.news_of("t1").await), "TIMED_OUT");
+    assert_eq!(error_type(&reports.body_of("t1").await), "TIMED_OUT");
     stop(worker, &mut reports).await;
 }
 
@@ -833,7 +833,7 @@ async fn code_that_ignores_the_end_of_its_time_is_dropped_and_has_timed_out() {
     assert_eq!(saw(&mut told).await, Seen::Started);
     // Shortens the grace.
     reports.cancel("t1", "timed out", Duration::ZERO);
-    assert_eq!(error_type(&reports.news_of("t1").await), "TIMED_OUT");
+    assert_eq!(error_type(&reports.body_of("t1").await), "TIMED_OUT");
     assert_eq!(saw(&mut told).await, Seen::Dropped);
     assert_eq!(claim.credit().await, 1, "the slot is free again");
     stop(worker, &mut reports).await;
@@ -849,9 +849,9 @@ async fn progress_of_a_fast_task_is_thinned_out_and_the_last_is_never_lost() {
     reports.expect_accepted("t1").await;
     let (mut progress, mut logs) = (Vec::new(), Vec::new());
     loop {
-        match reports.news_of("t1").await {
-            News::Progress(report) => progress.extend(report.progress.and_then(|p| p.percent)),
-            News::Log(report) => logs.push(report.event_number),
+        match reports.body_of("t1").await {
+            Body::Progress(report) => progress.extend(report.progress.and_then(|p| p.percent)),
+            Body::Log(report) => logs.push(report.event_number),
             outcome => {
                 assert!(is_success(&outcome), "{outcome:?}");
                 break;
@@ -913,7 +913,7 @@ async fn heartbeats_go_on_while_code_blocks_the_only_thread_of_its_runtime() {
         beats += 1;
     }
     go.send(()).expect("the code waits");
-    assert!(is_success(&reports.news_of("t1").await));
+    assert!(is_success(&reports.body_of("t1").await));
     shutdown.trigger_soft();
     reports.expect_goodbye().await;
     author.join().expect("no panic").expect("a clean end");
@@ -943,7 +943,7 @@ async fn when_a_replica_dies_the_worker_goes_on_with_the_other() {
     claim.open("s1", Timing::Usual, Answer::Resumed);
     let mut reports = second.report_stream("s1").await;
     go.add_permits(1);
-    assert!(is_success(&reports.news_of("t1").await));
+    assert!(is_success(&reports.body_of("t1").await));
     stop(worker, &mut reports).await;
 }
 

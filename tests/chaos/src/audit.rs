@@ -12,14 +12,14 @@ const TASKS: &str = "SELECT id::text FROM tasklease.task";
 
 /// Every ended run.
 const RUNS: &str = "
-    SELECT task_id::text, lease_no::bigint, outcome::int, final, attempt::int, (result ->> 'token')::bigint, error_type
-    FROM tasklease.run ORDER BY task_id, lease_no";
+    SELECT task_id::text, lease_token::bigint, outcome::int, final, attempt::int, (result ->> 'token')::bigint, error_type
+    FROM tasklease.run ORDER BY task_id, lease_token";
 
 /// Every row that holds an unfinished task.
 const PLACES: &str = "
-    SELECT unnest(task_ids)::text, 'ready', lease_no::bigint FROM tasklease.ready
-    UNION ALL SELECT task_id::text, 'scheduled', lease_no::bigint FROM tasklease.scheduled
-    UNION ALL SELECT unnest(task_ids)::text, 'grant', lease_no::bigint FROM tasklease.lease";
+    SELECT unnest(task_ids)::text, 'ready', lease_token::bigint FROM tasklease.ready
+    UNION ALL SELECT task_id::text, 'scheduled', lease_token::bigint FROM tasklease.scheduled
+    UNION ALL SELECT unnest(task_ids)::text, 'grant', lease_token::bigint FROM tasklease.grant";
 
 /// How many tasks have not ended.
 const UNFINISHED: &str = "

@@ -16,7 +16,7 @@ use tasklease_proto::{
         Heartbeat, HeldLeases, LeaseRef, LeasedTask, Progress, ProgressReport, Report, ReportBatch,
         ReportOpen, ReportProgressRequest, ReportProgressResponse, SessionOpened, Succeeded, TaskError,
         WorkerHello, claim_task_request::Message as ToClaim, claim_task_response::Message as FromClaim,
-        report::News, report_progress_request::Message as ToReport,
+        report::Body, report_progress_request::Message as ToReport,
         report_progress_response::Message as FromReport, succeeded,
         worker_service_client::WorkerServiceClient,
     },
@@ -112,7 +112,7 @@ struct Held {
 struct Pending {
     key: Key,
     report: Reported,
-    news: News,
+    body: Body,
     sequence: Option<u64>,
 }
 
@@ -282,12 +282,12 @@ impl BareWorker {
                     message: format!("{}:{number}", key.1),
                     ..Progress::default()
                 };
-                let news = News::Progress(ProgressReport {
+                let body = Body::Progress(ProgressReport {
                     event_number: i64::from(number),
                     progress: Some(progress),
                 });
                 if self.held.contains_key(&key) {
-                    self.report(key, Reported::Progress(number), news);
+                    self.report(key, Reported::Progress(number), body);
                 }
             }
             Input::Ended(key, end) => self.on_ended(key, end),
@@ -371,7 +371,7 @@ impl BareWorker {
         };
         self.held.insert(key.clone(), held);
         if tells_acceptance {
-            self.report(key, Reported::Accepted, News::Accepted(Accepted {}));
+            self.report(key, Reported::Accepted, Body::Accepted(Accepted {}));
         }
     }
 
@@ -387,11 +387,11 @@ impl BareWorker {
                 detail: String::new(),
             })
         };
-        let (report, news) = match end {
+        let (report, body) = match end {
             CodeEnd::Succeeded => {
                 let result = format!("{{\"token\":{}}}", key.1);
                 let output = Some(succeeded::Output::ResultJson(result.into()));
-                (Reported::Succeeded, News::Succeeded(Succeeded { output }))
+                (Reported::Succeeded, Body::Succeeded(Succeeded { output }))
             }
             CodeEnd::Failed | CodeEnd::FailedForGood => {
                 let failed = Failed {
@@ -399,11 +399,11 @@ impl BareWorker {
                     non_retryable: end == CodeEnd::FailedForGood,
                     retry_after: None,
                 };
-                (Reported::Failed, News::Failed(failed))
+                (Reported::Failed, Body::Failed(failed))
             }
-            CodeEnd::Stopped => (Reported::Cancelled, News::Cancelled(Cancelled::default())),
+            CodeEnd::Stopped => (Reported::Cancelled, Body::Cancelled(Cancelled::default())),
         };
-        self.report(key, report, news);
+        self.report(key, report, body);
     }
 
     fn on_stop(&mut self, key: Key) {
@@ -576,7 +576,7 @@ impl BareWorker {
         }
     }
 
-    fn report(&mut self, key: Key, report: Reported, news: News) {
+    fn report(&mut self, key: Key, report: Reported, body: Body) {
         if self.goodbye.is_some() {
             return;
         }
@@ -589,7 +589,7 @@ impl BareWorker {
         let pending = Pending {
             key,
             report,
-            news,
+            body,
             sequence: None,
         };
         self.pending.insert(self.next_pending, pending);
@@ -610,7 +610,7 @@ impl BareWorker {
             let report = Report {
                 task_id: pending.key.0.clone(),
                 lease_token: pending.key.1,
-                news: Some(pending.news.clone()),
+                body: Some(pending.body.clone()),
             };
             let message = ReportProgressRequest {
                 sequence: self.sequence,

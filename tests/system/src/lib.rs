@@ -10,6 +10,7 @@
 )]
 
 mod bytes_codec;
+mod client_without_deadline;
 mod command_line;
 mod database;
 mod patience;
@@ -19,10 +20,10 @@ mod raw_worker;
 mod scheduler;
 mod stage;
 mod tasks;
-mod timeless_client;
 mod worker_process;
 
 pub use bytes_codec::BytesCodec;
+pub use client_without_deadline::{BareConnection, client_without_deadline};
 pub use command_line::{Finished, run, run_with};
 pub use database::{Database, OwnCluster};
 pub use patience::{PATIENCE, eventually, in_time};
@@ -35,5 +36,4 @@ pub use tasks::{
     attempts, cancel_request, cancelled, ended, failed, millis, new_task_id, outcomes, reached, result_of,
     spec, state_of, succeeded, to_struct, with_payload,
 };
-pub use timeless_client::{BareConnection, timeless_client};
 pub use worker_process::WorkerProcess;

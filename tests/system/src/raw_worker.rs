@@ -6,7 +6,7 @@ use tasklease_proto::v1::{
     Accepted, CancelNotice, ClaimTaskRequest, ClaimTaskResponse, Credit, Goodbye, Heartbeat, LeaseRef,
     LeasedTask, Report, ReportBatch, ReportOpen, ReportProgressRequest, ReportProgressResponse,
     SessionOpened, WorkerHello, claim_task_request::Message as ToClaim,
-    claim_task_response::Message as FromClaim, report::News, report_progress_request::Message as ToReport,
+    claim_task_response::Message as FromClaim, report::Body, report_progress_request::Message as ToReport,
     report_progress_response::Message as FromReport,
 };
 use tokio::sync::mpsc;
@@ -175,26 +175,26 @@ impl RawWorker {
     /// # Errors
     /// The session is over.
     pub async fn accept(&mut self, lease: &LeasedTask) -> Result<Answer, SessionOver> {
-        self.report(lease, News::Accepted(Accepted {})).await
+        self.report(lease, Body::Accepted(Accepted {})).await
     }
 
-    /// Reports one piece of news and waits until the scheduler has dealt with it.
+    /// Reports one piece of body and waits until the scheduler has dealt with it.
     ///
     /// # Errors
     /// The session is over.
-    pub async fn report(&mut self, lease: &LeasedTask, news: News) -> Result<Answer, SessionOver> {
-        self.report_as(lease_ref(lease), news).await
+    pub async fn report(&mut self, lease: &LeasedTask, body: Body) -> Result<Answer, SessionOver> {
+        self.report_as(lease_ref(lease), body).await
     }
 
     /// The same about any lease.
     ///
     /// # Errors
     /// The session is over.
-    pub async fn report_as(&mut self, lease: LeaseRef, news: News) -> Result<Answer, SessionOver> {
+    pub async fn report_as(&mut self, lease: LeaseRef, body: Body) -> Result<Answer, SessionOver> {
         let report = Report {
             task_id: lease.task_id.clone(),
             lease_token: lease.lease_token,
-            news: Some(news),
+            body: Some(body),
         };
         let batch = ReportBatch {
             reports: vec![report],

@@ -9,7 +9,7 @@ use tasklease_proto::{
     convert::duration_to_wire,
     json::struct_from_json,
     v1::{
-        self, CancelTaskRequest, GetTaskResponse, Outcome, Task, TaskSpec, TaskState, report::News,
+        self, CancelTaskRequest, GetTaskResponse, Outcome, Task, TaskSpec, TaskState, report::Body,
         task_spec::Input, watch_task_response::Update,
     },
 };
@@ -60,16 +60,16 @@ pub fn cancel_request(task_id: &str, grace: Duration) -> CancelTaskRequest {
     }
 }
 
-/// The news that the code returned this object.
-pub fn succeeded(result: &Value) -> News {
-    News::Succeeded(v1::Succeeded {
+/// The body that the code returned this object.
+pub fn succeeded(result: &Value) -> Body {
+    Body::Succeeded(v1::Succeeded {
         output: Some(v1::succeeded::Output::ResultJson(result.to_string().into())),
     })
 }
 
-/// The news that the code failed, and may be tried again.
-pub fn failed(kind: &str) -> News {
-    News::Failed(v1::Failed {
+/// The body that the code failed, and may be tried again.
+pub fn failed(kind: &str) -> Body {
+    Body::Failed(v1::Failed {
         error: Some(v1::TaskError {
             r#type: kind.to_owned(),
             message: "it did not work".to_owned(),
@@ -79,9 +79,9 @@ pub fn failed(kind: &str) -> News {
     })
 }
 
-/// The news that the code stopped because it was told to.
-pub fn cancelled() -> News {
-    News::Cancelled(v1::Cancelled::default())
+/// The body that the code stopped because it was told to.
+pub fn cancelled() -> Body {
+    Body::Cancelled(v1::Cancelled::default())
 }
 
 /// Waits until a task has ended, and reads it with its runs.

@@ -36,22 +36,22 @@ pub struct Output {
 
 /// A checked amount of sleep.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Nap {
+pub struct SleepPlan {
     seconds: f64,
     steps: u32,
 }
 
-impl Nap {
+impl SleepPlan {
     /// The length of a type when the caller says nothing.
-    const fn new(seconds: f64, steps: u32) -> Nap {
-        Nap { seconds, steps }
+    const fn new(seconds: f64, steps: u32) -> SleepPlan {
+        SleepPlan { seconds, steps }
     }
 
     /// Lays the caller's choice over these defaults.
     ///
     /// # Errors
     /// A value outside its range.
-    pub fn overlaid(self, params: Params) -> Result<Nap, Failure> {
+    pub fn overlaid(self, params: Params) -> Result<SleepPlan, Failure> {
         let seconds = params.duration.unwrap_or(self.seconds);
         let steps = params.steps.unwrap_or(self.steps);
         if !(0.0..=MAX_SECONDS).contains(&seconds) {
@@ -66,7 +66,7 @@ impl Nap {
                 format!("field `steps`: {steps} is not between 1 and {MAX_STEPS}"),
             ));
         }
-        Ok(Nap { seconds, steps })
+        Ok(SleepPlan { seconds, steps })
     }
 }
 
@@ -74,7 +74,7 @@ impl Nap {
 ///
 /// # Errors
 /// The run was told to stop.
-pub async fn sleep_in_steps<S: Steps>(nap: Nap, steps: &S) -> Result<Output, S::Error> {
+pub async fn sleep_in_steps<S: Steps>(nap: SleepPlan, steps: &S) -> Result<Output, S::Error> {
     let one_step = Duration::from_secs_f64(nap.seconds / f64::from(nap.steps));
     for step in 1..=nap.steps {
         steps.check_cancelled()?;
@@ -102,17 +102,17 @@ pub struct DummyVeryLong;
 
 impl DummyShort {
     /// What is done when the caller says nothing.
-    pub const DEFAULT: Nap = Nap::new(5.0, 5);
+    pub const DEFAULT: SleepPlan = SleepPlan::new(5.0, 5);
 }
 
 impl DummyLong {
     /// What is done when the caller says nothing.
-    pub const DEFAULT: Nap = Nap::new(30.0, 10);
+    pub const DEFAULT: SleepPlan = SleepPlan::new(30.0, 10);
 }
 
 impl DummyVeryLong {
     /// What is done when the caller says nothing.
-    pub const DEFAULT: Nap = Nap::new(120.0, 20);
+    pub const DEFAULT: SleepPlan = SleepPlan::new(120.0, 20);
 }
 
 impl Task for DummyShort {

@@ -9,8 +9,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::dev::guard::Guard;
 use crate::dev::log_file;
+use crate::dev::orphan_reaper::OrphanReaper;
 use crate::dev::program::{LogTarget, Program};
 use crate::failure::Failure;
 use crate::standard_error::tell;
@@ -26,7 +26,7 @@ pub(crate) struct Process {
     /// The first line of its standard output, once.
     first_line: Option<oneshot::Receiver<String>>,
     /// Declared last: outlives the child.
-    _guard: Guard,
+    _guard: OrphanReaper,
 }
 
 impl Process {
@@ -52,7 +52,7 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .map_err(cannot)?;
-        let guard = Guard::start(child.id().unwrap_or_default()).map_err(cannot)?;
+        let guard = OrphanReaper::start(child.id().unwrap_or_default()).map_err(cannot)?;
         if let Some(lines) = child.stderr.take() {
             tokio::spawn(show_lines(program.name, lines));
         }

@@ -9,10 +9,10 @@ use tasklease_client::{Client, Endpoints};
 use tasklease_lifecycle::Shutdown;
 use tasklease_postgres::{Cluster, ClusterOptions};
 
-use crate::dev::keeper::Keeper;
 use crate::dev::log_file;
 use crate::dev::process::Process;
 use crate::dev::program::{BinDir, LogTarget, Program};
+use crate::dev::restarter::Restarter;
 use crate::dev::say;
 use crate::failure::Failure;
 
@@ -72,7 +72,7 @@ pub(crate) struct Stack {
     cluster: Option<Cluster>,
     /// In the order of their start.
     starting: Vec<(Program, Process)>,
-    kept: Vec<Keeper>,
+    kept: Vec<Restarter>,
 }
 
 impl Stack {
@@ -189,7 +189,7 @@ impl Stack {
     pub(crate) async fn keep(&mut self, shutdown: &Shutdown) {
         for (program, process) in self.starting.drain(..) {
             self.kept
-                .push(Keeper::new(program, process, shutdown.hard().clone()));
+                .push(Restarter::new(program, process, shutdown.hard().clone()));
         }
         loop {
             tokio::select! {
@@ -220,8 +220,8 @@ impl Stack {
         for (_, process) in self.starting.into_iter().rev() {
             process.stop(shutdown.hard()).await;
         }
-        for keeper in self.kept.into_iter().rev() {
-            keeper.stop().await;
+        for restarter in self.kept.into_iter().rev() {
+            restarter.stop().await;
         }
         let Some(mut cluster) = self.cluster else { return };
         let stopped = tokio::select! {

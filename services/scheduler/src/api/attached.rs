@@ -2,7 +2,7 @@
 
 use crate::{
     domain::ids::SessionId,
-    engine::{Engine, fleet::Generation},
+    engine::{Engine, local_sessions::Generation},
 };
 
 /// Detaches a stream from its session however the stream ends.

@@ -21,7 +21,7 @@ use crate::{
         name::{QueueName, TaskType, check_labels, check_text},
         session::WorkerProfile,
     },
-    engine::{Engine, Opened, fleet::ClaimPush, fleet::Generation},
+    engine::{Engine, Opened, local_sessions::ClaimPush, local_sessions::Generation},
     store::ClaimedTask,
 };
 
@@ -345,7 +345,7 @@ fn leased_task(names: &mut LaneNames<'_>, claimed: ClaimedTask) -> v1::LeasedTas
     let (queue, task_type) = names.of(lease.lane);
     v1::LeasedTask {
         task_id: lease.key.task.to_string(),
-        lease_token: i64::from(lease.key.no.0),
+        lease_token: i64::from(lease.key.token.0),
         task_type,
         queue,
         payload_json: payload.into_bytes().into(),

@@ -3,7 +3,7 @@
 use tasklease_proto::{
     convert::micros_from_timestamp,
     json,
-    v1::{self, report::News as Wire, succeeded::Output},
+    v1::{self, report::Body as Wire, succeeded::Output},
 };
 use uuid::Uuid;
 
@@ -11,10 +11,10 @@ use super::{spec::wait, task::Card};
 use crate::{
     domain::{
         error::Violation,
-        ids::{LeaseKey, LeaseNo, TaskId},
+        ids::{LeaseKey, LeaseToken, TaskId},
         limits,
         name::check_text,
-        report::{Ending, EventKind, TaskError},
+        report::{EventKind, ReportedOutcome, TaskError},
     },
     engine::Report,
 };
@@ -22,15 +22,15 @@ use crate::{
 /// Reads which lease a worker means; `None` if no lease can be meant.
 pub(super) fn lease_key(task_id: &str, lease_token: i64) -> Option<LeaseKey> {
     let task = TaskId(Uuid::try_parse(task_id).ok()?);
-    let no = LeaseNo(i32::try_from(lease_token).ok().filter(|no| *no > 0)?);
-    Some(LeaseKey { task, no })
+    let token = LeaseToken(i32::try_from(lease_token).ok().filter(|no| *no > 0)?);
+    Some(LeaseKey { task, token })
 }
 
 /// How the wire names a lease.
 pub(super) fn lease_ref(key: LeaseKey) -> v1::LeaseRef {
     v1::LeaseRef {
         task_id: key.task.to_string(),
-        lease_token: i64::from(key.no.0),
+        lease_token: i64::from(key.token.0),
     }
 }
 
@@ -49,8 +49,8 @@ pub(super) fn check(
             "task_id must be a UUID and lease_token a positive number",
         ));
     };
-    match news(report.news, result_bytes) {
-        Ok(news) => Ok((key, news)),
+    match body(report.body, result_bytes) {
+        Ok(body) => Ok((key, body)),
         Err(violation) => Err(refused(
             lease,
             &format!("{}: {}", violation.field, violation.problem),
@@ -65,9 +65,9 @@ fn refused(lease: v1::LeaseRef, message: &str) -> v1::RefusedReport {
     }
 }
 
-fn news(wire: Option<Wire>, result_bytes: usize) -> Result<Report, Violation> {
+fn body(wire: Option<Wire>, result_bytes: usize) -> Result<Report, Violation> {
     Ok(match wire {
-        None => return Err(Violation::new("news", "must be set")),
+        None => return Err(Violation::new("body", "must be set")),
         Some(Wire::Accepted(_)) => Report::Accepted,
         Some(Wire::Progress(report)) => Report::Event(
             event_number(report.event_number, "progress.event_number")?,
@@ -77,18 +77,18 @@ fn news(wire: Option<Wire>, result_bytes: usize) -> Result<Report, Violation> {
             event_number(report.event_number, "log.event_number")?,
             log(report.line.unwrap_or_default())?,
         ),
-        Some(Wire::Succeeded(report)) => Report::Ended(Ending::Succeeded {
+        Some(Wire::Succeeded(report)) => Report::Ended(ReportedOutcome::Succeeded {
             result: result(report, result_bytes)?,
         }),
-        Some(Wire::Failed(report)) => Report::Ended(Ending::Failed {
+        Some(Wire::Failed(report)) => Report::Ended(ReportedOutcome::Failed {
             error: task_error(report.error.unwrap_or_default()),
             non_retryable: report.non_retryable,
             retry_after: wait(report.retry_after.as_ref(), "failed.retry_after")?,
         }),
-        Some(Wire::Cancelled(report)) => Report::Ended(Ending::Cancelled {
+        Some(Wire::Cancelled(report)) => Report::Ended(ReportedOutcome::Cancelled {
             message: clean(&report.message),
         }),
-        Some(Wire::Released(report)) => Report::Ended(Ending::Released {
+        Some(Wire::Released(report)) => Report::Ended(ReportedOutcome::Released {
             message: clean(&report.message),
         }),
     })
@@ -217,12 +217,12 @@ fn tidy(text: &str, longest: usize, keep: impl Fn(char) -> bool) -> String {
 mod tests {
     use super::*;
 
-    fn report(news: Wire) -> Result<(LeaseKey, Report), v1::RefusedReport> {
+    fn report(body: Wire) -> Result<(LeaseKey, Report), v1::RefusedReport> {
         check(
             v1::Report {
                 task_id: Uuid::from_u128(1).to_string(),
                 lease_token: 1,
-                news: Some(news),
+                body: Some(body),
             },
             64,
         )
@@ -235,10 +235,12 @@ mod tests {
             message: format!("a\0b\n{}", "ä".repeat(2_000)),
             detail: "one\ntwo\u{7}".into(),
         };
-        let Ok((_, Report::Ended(Ending::Failed { error, .. }))) = report(Wire::Failed(v1::Failed {
-            error: Some(error),
-            ..Default::default()
-        })) else {
+        let Ok((_, Report::Ended(ReportedOutcome::Failed { error, .. }))) =
+            report(Wire::Failed(v1::Failed {
+                error: Some(error),
+                ..Default::default()
+            }))
+        else {
             panic!("expected a failure");
         };
         assert_eq!(error.kind, "ERROR");
@@ -259,7 +261,7 @@ mod tests {
                 }),
             })
         };
-        for (news, field) in [
+        for (body, field) in [
             (progress(Some(f64::NAN), ""), "progress.percent"),
             (progress(Some(100.1), ""), "progress.percent"),
             (progress(None, "\0"), "progress.message"),
@@ -281,7 +283,7 @@ mod tests {
                 "succeeded.result_json",
             ),
         ] {
-            let refused = report(news).expect_err(field);
+            let refused = report(body).expect_err(field);
             assert!(refused.message.starts_with(field), "{}", refused.message);
         }
     }
@@ -292,7 +294,7 @@ mod tests {
             let report = v1::Report {
                 task_id: task_id.into(),
                 lease_token,
-                news: Some(Wire::Accepted(v1::Accepted {})),
+                body: Some(Wire::Accepted(v1::Accepted {})),
             };
             assert!(check(report, 64).is_err());
         }

@@ -22,7 +22,7 @@ use crate::{
         ids::{LeaseKey, SessionId},
         limits,
     },
-    engine::{Engine, EventFlow, fleet::ReportPush},
+    engine::{Engine, EventFlow, local_sessions::ReportPush},
 };
 
 /// Messages that may wait for a slow worker.
@@ -57,14 +57,14 @@ pub(super) fn open(
     api.streams.spawn(async move {
         let served = serve(engine, lifetime, inbound, &sender, result_bytes).await;
         match served {
-            Ok(()) | Err(End::WorkerGone) => {}
-            Err(End::SessionOver(reason)) => {
+            Ok(()) | Err(StreamEnd::WorkerGone) => {}
+            Err(StreamEnd::SessionOver(reason)) => {
                 let ended = v1::SessionEnded {
                     reason: reason.into(),
                 };
                 let _ = send(&sender, ToWorker::Ended(ended)).await;
             }
-            Err(End::Failed(status)) => {
+            Err(StreamEnd::Failed(status)) => {
                 let _ = sender.send(Err(status)).await;
             }
         }
@@ -73,13 +73,13 @@ pub(super) fn open(
 }
 
 /// Why a stream ends.
-enum End {
+enum StreamEnd {
     WorkerGone,
     SessionOver(&'static str),
     Failed(Status),
 }
 
-impl From<Error> for End {
+impl From<Error> for StreamEnd {
     fn from(error: Error) -> Self {
         match error {
             Error::SessionOver => Self::SessionOver("the session is over"),
@@ -88,7 +88,7 @@ impl From<Error> for End {
     }
 }
 
-impl From<Status> for End {
+impl From<Status> for StreamEnd {
     fn from(status: Status) -> Self {
         Self::Failed(status)
     }
@@ -100,7 +100,7 @@ async fn serve(
     mut inbound: Streaming<v1::ReportProgressRequest>,
     sender: &Sender,
     result_bytes: usize,
-) -> Result<(), End> {
+) -> Result<(), StreamEnd> {
     let open = opening(&mut inbound).await?;
     let session = open.session;
     // Boxed, like what follows: an idle stream must not keep the room that only its busy moments need.
@@ -141,7 +141,7 @@ async fn serve(
                     let notice = v1::Acknowledgement { stale, ..Default::default() };
                     send(sender, ToWorker::Acknowledgement(notice)).await?;
                 }
-                Some(ReportPush::Ended(reason)) => return Err(End::SessionOver(reason)),
+                Some(ReportPush::Ended(reason)) => return Err(StreamEnd::SessionOver(reason)),
                 // A newer stream took this one's place; what came on this one is still acknowledged here.
                 None => break,
             },
@@ -251,12 +251,12 @@ impl Reports<'_> {
 
     /// Acknowledges what becomes durable soon, before a worker's goodbye hands back the rest: progress that the database
     /// does not take is not worth the wait.
-    async fn acknowledge_soon(&mut self, sender: &Sender) -> Result<(), End> {
+    async fn acknowledge_soon(&mut self, sender: &Sender) -> Result<(), StreamEnd> {
         let acknowledged = tokio::time::timeout(GOODBYE_PATIENCE, self.acknowledge_all(sender)).await;
         acknowledged.unwrap_or(Ok(()))
     }
 
-    async fn acknowledge_all(&mut self, sender: &Sender) -> Result<(), End> {
+    async fn acknowledge_all(&mut self, sender: &Sender) -> Result<(), StreamEnd> {
         while let Some(done) = self.next().await {
             acknowledge(sender, done?).await?;
         }
@@ -270,7 +270,7 @@ struct Opening {
     held: Option<HashSet<LeaseKey>>,
 }
 
-async fn opening(inbound: &mut Streaming<v1::ReportProgressRequest>) -> Result<Opening, End> {
+async fn opening(inbound: &mut Streaming<v1::ReportProgressRequest>) -> Result<Opening, StreamEnd> {
     let first = match tokio::time::timeout(OPEN_TIMEOUT, inbound.message()).await {
         Err(_) => return Err(Error::Protocol("the first message, open, did not come in time").into()),
         Ok(message) => message?,
@@ -295,7 +295,7 @@ async fn drain(
     mut reports: Reports<'_>,
     sender: &Sender,
     mut inbound: Streaming<v1::ReportProgressRequest>,
-) -> Result<(), End> {
+) -> Result<(), StreamEnd> {
     let rest = async {
         loop {
             tokio::select! {
@@ -341,18 +341,18 @@ fn acknowledged(sequence: u64) -> v1::Acknowledgement {
     }
 }
 
-async fn acknowledge(sender: &Sender, acknowledgement: v1::Acknowledgement) -> Result<(), End> {
+async fn acknowledge(sender: &Sender, acknowledgement: v1::Acknowledgement) -> Result<(), StreamEnd> {
     if acknowledgement == v1::Acknowledgement::default() {
         return Ok(());
     }
     send(sender, ToWorker::Acknowledgement(acknowledgement)).await
 }
 
-async fn send(sender: &Sender, message: ToWorker) -> Result<(), End> {
+async fn send(sender: &Sender, message: ToWorker) -> Result<(), StreamEnd> {
     sender
         .send(Ok(v1::ReportProgressResponse {
             message: Some(message),
         }))
         .await
-        .map_err(|_| End::WorkerGone)
+        .map_err(|_| StreamEnd::WorkerGone)
 }

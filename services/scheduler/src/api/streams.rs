@@ -34,7 +34,7 @@ impl Streams {
         }
     }
 
-    /// Begins the life of a stream; jitter keeps a fleet from moving all at once.
+    /// Begins the life of a stream; jitter keeps a local_sessions from moving all at once.
     pub(super) fn begin(&self) -> Lifetime {
         let age = self.age.mul_f64(0.8 + 0.4 * rand::random::<f64>());
         Lifetime {
@@ -74,7 +74,7 @@ impl Lifetime {
             () = self.soft.cancelled() => {}
             () = tokio::time::sleep_until(self.until) => {}
         }
-        // Spread over a moment, so that the replica that is left does not meet a whole fleet at once.
+        // Spread over a moment, so that the replica that is left does not meet a whole local_sessions at once.
         Duration::from_millis(200).mul_f64(rand::random())
     }
 }

@@ -113,7 +113,7 @@ impl From<TaskRecord> for v1::Task {
             schedule_time: task.due_us.map(timestamp_from_micros),
             state: i32::from(task.state as i16),
             attempt: task.attempt,
-            lease_token: i64::from(task.lease_no.0),
+            lease_token: i64::from(task.lease_token.0),
             cancel_requested: task.cancel_requested,
             worker: task.worker.unwrap_or_default(),
             start_time: task.started_us.map(timestamp_from_micros),
@@ -195,7 +195,7 @@ impl From<TaskError> for v1::TaskError {
 impl From<RunRecord> for v1::Run {
     fn from(run: RunRecord) -> Self {
         Self {
-            lease_token: i64::from(run.lease_no.0),
+            lease_token: i64::from(run.lease_token.0),
             attempt: run.attempt,
             outcome: i32::from(run.outcome as i16),
             worker: run.worker.unwrap_or_default(),

@@ -149,8 +149,8 @@ impl Api {
     async fn submit_one(&self, task: NewTask) -> Result<v1::Task, Error> {
         let (id, just_stored) = (task.id, JustStored::new(&task));
         match self.engine.submit(vec![task]).await? {
-            Stored::Now(us) => Ok(just_stored.at(us)),
-            Stored::Before => match self.engine.db().read_task(id, Detail::Summary).await? {
+            Stored::Created(us) => Ok(just_stored.at(us)),
+            Stored::AlreadyStored => match self.engine.db().read_task(id, Detail::Summary).await? {
                 Some(task) => Ok(task.into()),
                 None => Err(Error::TaskDeleted(id)),
             },

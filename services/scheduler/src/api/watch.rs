@@ -18,7 +18,7 @@ use super::{Api, Lifetime, task};
 use crate::{
     domain::{
         error::Error,
-        ids::{LeaseNo, TaskId},
+        ids::{LeaseToken, TaskId},
         state::TaskState,
         task::{EventCursor, Standing, TaskRecord},
     },
@@ -77,7 +77,7 @@ pub(super) async fn open(
     api.streams.spawn(async move {
         let mut follow = follow;
         // A client that is gone needs to know nothing.
-        if let Err(End::Failed(error)) = follow.run(watcher, record).await {
+        if let Err(WatchEnd::Failed(error)) = follow.run(watcher, record).await {
             tracing::debug!(%error, task = %id, "a watch ended early");
             follow.last_word(Err(error.into())).await;
         }
@@ -96,21 +96,21 @@ struct Follow {
 }
 
 /// Why a stream ends before its task.
-enum End {
+enum WatchEnd {
     /// The client is gone, or was asked to come again.
     Closed,
     /// The task, or the database, is gone.
     Failed(Error),
 }
 
-impl From<StoreError> for End {
+impl From<StoreError> for WatchEnd {
     fn from(error: StoreError) -> Self {
         Self::Failed(error.into())
     }
 }
 
 impl Follow {
-    async fn run(&mut self, mut watcher: Watcher, record: TaskRecord) -> Result<(), End> {
+    async fn run(&mut self, mut watcher: Watcher, record: TaskRecord) -> Result<(), WatchEnd> {
         let mut shown = Shown::of(&record);
         if !shown.state.is_final() {
             self.send_task(Update::Snapshot, record, self.cursor).await?;
@@ -138,9 +138,9 @@ impl Follow {
         }
     }
 
-    async fn read(&self, detail: Detail) -> Result<TaskRecord, End> {
+    async fn read(&self, detail: Detail) -> Result<TaskRecord, WatchEnd> {
         let record = self.engine.db().read_task(self.task, detail).await?;
-        record.ok_or(End::Failed(Error::TaskNotFound(self.task)))
+        record.ok_or(WatchEnd::Failed(Error::TaskNotFound(self.task)))
     }
 
     /// Waits until the task stands otherwise than was shown, or has an event that was not sent.
@@ -149,11 +149,11 @@ impl Follow {
         watcher: &mut Watcher,
         shown: &Shown,
         handled: &mut Seen,
-    ) -> Result<Standing, End> {
+    ) -> Result<Standing, WatchEnd> {
         loop {
             let seen = watcher.seen();
             match seen {
-                Seen::Gone => return Err(End::Failed(Error::TaskNotFound(self.task))),
+                Seen::Gone => return Err(WatchEnd::Failed(Error::TaskNotFound(self.task))),
                 // What the hub saw may be older than what was read since; it is not news twice.
                 Seen::Task(standing)
                     if seen != *handled
@@ -166,7 +166,7 @@ impl Follow {
             }
             tokio::select! {
                 () = watcher.changed() => {}
-                () = self.sender.closed() => return Err(End::Closed),
+                () = self.sender.closed() => return Err(WatchEnd::Closed),
                 after = self.lifetime.over() => return Err(self.part(after).await),
             }
         }
@@ -174,7 +174,7 @@ impl Follow {
 
     /// Sends all events that were not sent, in order, and the task's change between the events of the run before and
     /// those after it.
-    async fn send_events(&mut self, changed: &mut Option<TaskRecord>) -> Result<(), End> {
+    async fn send_events(&mut self, changed: &mut Option<TaskRecord>) -> Result<(), WatchEnd> {
         loop {
             self.wait_for_room().await?;
             let EventPage { events, more } = self
@@ -183,8 +183,10 @@ impl Follow {
                 .read_events(self.task, self.cursor, EVENTS, EVENT_BYTES)
                 .await?;
             for event in events {
-                let lease_no = event.event.lease.no;
-                if let Some(record) = changed.take_if(|task| follows(lease_no, task.state, task.lease_no)) {
+                let lease_token = event.event.lease.token;
+                if let Some(record) =
+                    changed.take_if(|task| follows(lease_token, task.state, task.lease_token))
+                {
                     self.send_task(Update::Changed, record, self.cursor).await?;
                 }
                 self.send_event(event).await?;
@@ -195,9 +197,9 @@ impl Follow {
         }
     }
 
-    async fn send_event(&mut self, event: StoredEvent) -> Result<(), End> {
-        let (cursor, lease_no, attempt) = (event.cursor(), event.event.lease.no, event.attempt);
-        self.send(event.into(), cursor, lease_no, attempt).await?;
+    async fn send_event(&mut self, event: StoredEvent) -> Result<(), WatchEnd> {
+        let (cursor, lease_token, attempt) = (event.cursor(), event.event.lease.token, event.attempt);
+        self.send(event.into(), cursor, lease_token, attempt).await?;
         self.cursor = cursor;
         Ok(())
     }
@@ -207,44 +209,44 @@ impl Follow {
         update: fn(v1::Task) -> Update,
         record: TaskRecord,
         cursor: EventCursor,
-    ) -> Result<(), End> {
-        let (lease_no, attempt) = (record.lease_no, record.attempt);
+    ) -> Result<(), WatchEnd> {
+        let (lease_token, attempt) = (record.lease_token, record.attempt);
         let task = task::with_payload(record, self.format);
-        self.send(update(task), cursor, lease_no, attempt).await
+        self.send(update(task), cursor, lease_token, attempt).await
     }
 
     async fn send(
         &mut self,
         update: Update,
         cursor: EventCursor,
-        lease_no: LeaseNo,
+        lease_token: LeaseToken,
         attempt: i32,
-    ) -> Result<(), End> {
+    ) -> Result<(), WatchEnd> {
         self.wait_for_room().await?;
-        let response = response(update, cursor, lease_no, attempt);
+        let response = response(update, cursor, lease_token, attempt);
         // There is room, and nobody else sends.
-        self.sender.send(Ok(response)).await.map_err(|_| End::Closed)
+        self.sender.send(Ok(response)).await.map_err(|_| WatchEnd::Closed)
     }
 
     /// Waits until the client has read all but the last update. A client that does not read must not keep a scheduler
     /// from stopping.
-    async fn wait_for_room(&mut self) -> Result<(), End> {
+    async fn wait_for_room(&mut self) -> Result<(), WatchEnd> {
         let after = tokio::select! {
             biased;
             after = self.lifetime.over() => after,
-            room = self.sender.reserve() => return room.map(drop).map_err(|_| End::Closed),
+            room = self.sender.reserve() => return room.map(drop).map_err(|_| WatchEnd::Closed),
         };
         Err(self.part(after).await)
     }
 
     /// Asks the client to come again.
-    async fn part(&mut self, after: Duration) -> End {
+    async fn part(&mut self, after: Duration) -> WatchEnd {
         let reconnect = Update::Reconnect(v1::Reconnect {
             after: Some(duration_to_wire(after)),
         });
-        self.last_word(Ok(response(reconnect, self.cursor, LeaseNo(0), 0)))
+        self.last_word(Ok(response(reconnect, self.cursor, LeaseToken(0), 0)))
             .await;
-        End::Closed
+        WatchEnd::Closed
     }
 
     async fn last_word(&mut self, word: Result<v1::WatchTaskResponse, Status>) {
@@ -252,10 +254,15 @@ impl Follow {
     }
 }
 
-fn response(update: Update, cursor: EventCursor, lease_no: LeaseNo, attempt: i32) -> v1::WatchTaskResponse {
+fn response(
+    update: Update,
+    cursor: EventCursor,
+    lease_token: LeaseToken,
+    attempt: i32,
+) -> v1::WatchTaskResponse {
     v1::WatchTaskResponse {
-        cursor: format!("{}.{}", cursor.lease_no, cursor.number),
-        lease_token: i64::from(lease_no.0),
+        cursor: format!("{}.{}", cursor.lease_token, cursor.number),
+        lease_token: i64::from(lease_token.0),
         attempt,
         update: Some(update),
     }
@@ -265,7 +272,7 @@ fn response(update: Update, cursor: EventCursor, lease_no: LeaseNo, attempt: i32
 #[derive(PartialEq, Eq)]
 struct Shown {
     state: TaskState,
-    lease_no: LeaseNo,
+    lease_token: LeaseToken,
     cancel_requested: bool,
     due_us: Option<i64>,
 }
@@ -274,7 +281,7 @@ impl Shown {
     fn of(task: &TaskRecord) -> Self {
         Self {
             state: task.state,
-            lease_no: task.lease_no,
+            lease_token: task.lease_token,
             cancel_requested: task.cancel_requested,
             due_us: task.due_us,
         }
@@ -283,7 +290,7 @@ impl Shown {
     fn differs_from(&self, standing: &Standing) -> bool {
         let Standing {
             state,
-            lease_no,
+            lease_token,
             cancel_requested,
             due_us,
             last_event: _,
@@ -291,7 +298,7 @@ impl Shown {
         *self
             != Self {
                 state,
-                lease_no,
+                lease_token,
                 cancel_requested,
                 due_us,
             }
@@ -300,11 +307,11 @@ impl Shown {
 
 /// True if the events of a lease come after a task's change to a state, at its current or last lease: they come after
 /// the start of their run, and before what its end led to.
-fn follows(events_of: LeaseNo, state: TaskState, lease_no: LeaseNo) -> bool {
+fn follows(events_of: LeaseToken, state: TaskState, lease_token: LeaseToken) -> bool {
     if state == TaskState::Running {
-        events_of >= lease_no
+        events_of >= lease_token
     } else {
-        events_of > lease_no
+        events_of > lease_token
     }
 }
 
@@ -313,13 +320,13 @@ fn parse_cursor(text: &str) -> Result<EventCursor, Error> {
         return Ok(EventCursor::default());
     }
     text.split_once('.')
-        .and_then(|(lease_no, number)| {
+        .and_then(|(lease_token, number)| {
             Some(EventCursor {
-                lease_no: lease_no.parse().ok()?,
+                lease_token: lease_token.parse().ok()?,
                 number: number.parse().ok()?,
             })
         })
-        .filter(|cursor| cursor.lease_no >= 0 && cursor.number >= 0)
+        .filter(|cursor| cursor.lease_token >= 0 && cursor.number >= 0)
         .ok_or_else(|| Error::invalid("cursor", "must be a cursor that a watch of this task gave"))
 }
 
@@ -329,14 +336,17 @@ mod tests {
 
     #[test]
     fn events_of_a_run_come_between_its_start_and_what_its_end_led_to() {
-        for (events_of, state, lease_no, after) in [
+        for (events_of, state, lease_token, after) in [
             (1, TaskState::Running, 1, true),
             (1, TaskState::Running, 2, false),
             (1, TaskState::Pending, 1, false),
             (1, TaskState::Scheduled, 1, false),
             (2, TaskState::Pending, 1, true),
         ] {
-            assert_eq!(follows(LeaseNo(events_of), state, LeaseNo(lease_no)), after);
+            assert_eq!(
+                follows(LeaseToken(events_of), state, LeaseToken(lease_token)),
+                after
+            );
         }
     }
 }

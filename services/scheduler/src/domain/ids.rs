@@ -50,7 +50,7 @@ pub struct GrantKey {
 
 /// Number of a lease of a task, from 1; what the wire calls the lease token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LeaseNo(pub i32);
+pub struct LeaseToken(pub i32);
 
 /// Names one lease: whoever writes its run first decides how it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,11 +58,11 @@ pub struct LeaseKey {
     /// The task.
     pub task: TaskId,
     /// Which of its leases.
-    pub no: LeaseNo,
+    pub token: LeaseToken,
 }
 
 impl fmt::Display for LeaseKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} lease {}", self.task, self.no.0)
+        write!(f, "{} lease {}", self.task, self.token.0)
     }
 }

@@ -28,7 +28,7 @@ impl TaskError {
 
 /// How a worker says a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
+pub enum ReportedOutcome {
     /// With a result, JSON text of one object.
     Succeeded {
         /// The result.

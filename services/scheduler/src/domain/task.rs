@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     backoff::Backoff,
-    ids::{LaneId, LeaseNo, TaskId},
+    ids::{LaneId, LeaseToken, TaskId},
     outcome::Outcome,
     report::TaskError,
     state::TaskState,
@@ -28,7 +28,7 @@ pub struct TaskRecord {
     /// Number of the current or last counted run.
     pub attempt: i32,
     /// The current or last lease.
-    pub lease_no: LeaseNo,
+    pub lease_token: LeaseToken,
     /// True while it can only end CANCELLED.
     pub cancel_requested: bool,
     /// Name of the current or last worker.
@@ -94,7 +94,7 @@ pub struct ProgressRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRecord {
     /// Which lease it ran under.
-    pub lease_no: LeaseNo,
+    pub lease_token: LeaseToken,
     /// Its number among the counted runs.
     pub attempt: i32,
     /// How it ended.
@@ -117,7 +117,7 @@ pub struct Standing {
     /// Where it stands.
     pub state: TaskState,
     /// The current or last lease.
-    pub lease_no: LeaseNo,
+    pub lease_token: LeaseToken,
     /// True while it can only end CANCELLED.
     pub cancel_requested: bool,
     /// While SCHEDULED, when it may run; microseconds since 1970.
@@ -130,7 +130,7 @@ pub struct Standing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct EventCursor {
     /// The lease of the last event seen.
-    pub lease_no: i32,
+    pub lease_token: i32,
     /// Its number within the lease.
     pub number: i64,
 }

@@ -6,7 +6,7 @@ use super::{
     ids::{GrantId, LaneId, LeaseKey},
     lease::Lease,
     outcome::Outcome,
-    report::{Ending, TaskError},
+    report::{ReportedOutcome, TaskError},
 };
 
 /// The end of a run, ready to be committed.
@@ -30,26 +30,26 @@ pub struct Verdict {
     /// Of a lost run for which somebody may be to blame: how many other tasks were lost with it.
     pub lost_with: Option<i32>,
     /// How it ends.
-    pub end: End,
+    pub disposition: Disposition,
 }
 
 /// How a run ends, and what follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
+pub enum Disposition {
     /// The task succeeded.
-    Succeeded {
+    Succeed {
         /// The result, JSON text of one object.
         result: String,
     },
     /// The task ended otherwise.
-    Final {
+    End {
         /// How the run ended.
         outcome: Outcome,
         /// Why.
         error: TaskError,
     },
     /// The task goes on.
-    Again {
+    Retry {
         /// How the run ended.
         outcome: Outcome,
         /// Why.
@@ -61,12 +61,12 @@ pub enum End {
     },
 }
 
-impl End {
+impl Disposition {
     /// How the run ends.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Succeeded { .. } => Outcome::Succeeded,
-            Self::Final { outcome, .. } | Self::Again { outcome, .. } => *outcome,
+            Self::Succeed { .. } => Outcome::Succeeded,
+            Self::End { outcome, .. } | Self::Retry { outcome, .. } => *outcome,
         }
     }
 }
@@ -77,32 +77,32 @@ impl End {
 pub fn reported(
     lease: &Lease,
     worker: impl Into<Arc<str>>,
-    ending: Ending,
+    ending: ReportedOutcome,
     timed_out: TimedOut,
     jitter: f64,
 ) -> Verdict {
     let end = match ending {
-        Ending::Succeeded { result } => End::Succeeded { result },
-        Ending::Released { message } => again_uncounted(lease, TaskError::new("RELEASED", message)),
-        Ending::Failed { .. } | Ending::Cancelled { .. } if timed_out == TimedOut::Yes => {
+        ReportedOutcome::Succeeded { result } => Disposition::Succeed { result },
+        ReportedOutcome::Released { message } => again_uncounted(lease, TaskError::new("RELEASED", message)),
+        ReportedOutcome::Failed { .. } | ReportedOutcome::Cancelled { .. } if timed_out == TimedOut::Yes => {
             counted(lease, Outcome::TimedOut, timeout_error(lease), None, jitter)
         }
         // The worker watches the time too, and may be first.
-        Ending::Failed { error, .. } if lease.run_timeout.is_some() && error.kind == TIMED_OUT => {
+        ReportedOutcome::Failed { error, .. } if lease.run_timeout.is_some() && error.kind == TIMED_OUT => {
             counted(lease, Outcome::TimedOut, error, None, jitter)
         }
-        Ending::Failed {
+        ReportedOutcome::Failed {
             error,
             non_retryable: true,
             ..
-        } => End::Final {
+        } => Disposition::End {
             outcome: Outcome::Failed,
             error,
         },
-        Ending::Failed {
+        ReportedOutcome::Failed {
             error, retry_after, ..
         } => counted(lease, Outcome::Failed, error, retry_after, jitter),
-        Ending::Cancelled { message } => End::Final {
+        ReportedOutcome::Cancelled { message } => Disposition::End {
             outcome: Outcome::Cancelled,
             error: TaskError::new("CANCELLED", message),
         },
@@ -196,7 +196,7 @@ pub fn lost(
 ) -> Verdict {
     let end = if limit.0.is_some_and(|limit| loss.is_to_blame(limit)) {
         let message = format!("{} workers died with this task in hand", loss.before() + 1);
-        End::Final {
+        Disposition::End {
             outcome: Outcome::Lost,
             error: TaskError::new("POISONED", message),
         }
@@ -206,7 +206,7 @@ pub fn lost(
         if loss.others == 0 {
             counted(lease, Outcome::Lost, error, Some(delay), jitter)
         } else {
-            End::Again {
+            Disposition::Retry {
                 outcome: Outcome::Lost,
                 error,
                 delay,
@@ -230,7 +230,7 @@ pub fn given_up(lease: &Lease, worker: impl Into<Arc<str>>) -> Verdict {
     verdict(lease, worker, again_uncounted(lease, error))
 }
 
-fn verdict(lease: &Lease, worker: impl Into<Arc<str>>, end: End) -> Verdict {
+fn verdict(lease: &Lease, worker: impl Into<Arc<str>>, disposition: Disposition) -> Verdict {
     Verdict {
         key: lease.key,
         grant: lease.grant,
@@ -239,7 +239,7 @@ fn verdict(lease: &Lease, worker: impl Into<Arc<str>>, end: End) -> Verdict {
         started_us: lease.started_us,
         worker: worker.into(),
         lost_with: None,
-        end,
+        disposition,
     }
 }
 
@@ -257,12 +257,12 @@ fn counted(
     error: TaskError,
     retry_after: Option<Duration>,
     jitter: f64,
-) -> End {
+) -> Disposition {
     if lease.attempt >= lease.max_attempts {
-        return End::Final { outcome, error };
+        return Disposition::End { outcome, error };
     }
     let delay = retry_after.unwrap_or_else(|| lease.backoff.delay(lease.attempt, jitter));
-    End::Again {
+    Disposition::Retry {
         outcome,
         error,
         delay,
@@ -270,8 +270,8 @@ fn counted(
     }
 }
 
-fn again_uncounted(lease: &Lease, error: TaskError) -> End {
-    End::Again {
+fn again_uncounted(lease: &Lease, error: TaskError) -> Disposition {
+    Disposition::Retry {
         outcome: Outcome::Released,
         error,
         delay: hand_back_delay(lease),
@@ -282,7 +282,7 @@ fn again_uncounted(lease: &Lease, error: TaskError) -> End {
 /// A task that is handed back runs again at once, in its old place. If that happens again and again, it waits a little
 /// longer every time, or it would keep workers from the tasks behind it.
 fn hand_back_delay(lease: &Lease) -> Duration {
-    let uncounted = lease.key.no.0 - i32::from(lease.attempt);
+    let uncounted = lease.key.token.0 - i32::from(lease.attempt);
     let Ok(doublings @ 0..) = u32::try_from(uncounted - 2) else {
         return Duration::ZERO;
     };
@@ -300,14 +300,14 @@ mod tests {
     use super::*;
     use crate::domain::{
         backoff::Backoff,
-        ids::{GrantId, LaneId, LeaseNo, TaskId},
+        ids::{GrantId, LaneId, LeaseToken, TaskId},
     };
 
     fn lease(attempt: i16) -> Lease {
         Lease {
             key: LeaseKey {
                 task: TaskId(Uuid::from_u128(1)),
-                no: LeaseNo(1),
+                token: LeaseToken(1),
             },
             grant: GrantId(1),
             lane: LaneId(1),
@@ -319,21 +319,21 @@ mod tests {
         }
     }
 
-    fn failed(non_retryable: bool, retry_after: Option<Duration>) -> Ending {
-        Ending::Failed {
+    fn failed(non_retryable: bool, retry_after: Option<Duration>) -> ReportedOutcome {
+        ReportedOutcome::Failed {
             error: TaskError::new("E", "m"),
             non_retryable,
             retry_after,
         }
     }
 
-    fn end(attempt: i16, ending: Ending) -> End {
-        reported(&lease(attempt), "w", ending, TimedOut::No, 1.0).end
+    fn end(attempt: i16, ending: ReportedOutcome) -> Disposition {
+        reported(&lease(attempt), "w", ending, TimedOut::No, 1.0).disposition
     }
 
     #[test]
     fn a_failure_waits_for_the_back_off_and_counts() {
-        let End::Again {
+        let Disposition::Retry {
             outcome: Outcome::Failed,
             delay,
             next_attempt: 3,
@@ -349,14 +349,14 @@ mod tests {
     fn the_last_attempt_and_a_hopeless_failure_are_final() {
         assert!(matches!(
             end(3, failed(false, None)),
-            End::Final {
+            Disposition::End {
                 outcome: Outcome::Failed,
                 ..
             }
         ));
         assert!(matches!(
             end(1, failed(true, None)),
-            End::Final {
+            Disposition::End {
                 outcome: Outcome::Failed,
                 ..
             }
@@ -366,7 +366,9 @@ mod tests {
     #[test]
     fn a_worker_may_say_when_to_try_again() {
         let wait = Duration::from_secs(77);
-        assert!(matches!(end(1, failed(false, Some(wait))), End::Again { delay, .. } if delay == wait));
+        assert!(
+            matches!(end(1, failed(false, Some(wait))), Disposition::Retry { delay, .. } if delay == wait)
+        );
     }
 
     #[test]
@@ -374,15 +376,15 @@ mod tests {
         for end in [
             end(
                 3,
-                Ending::Released {
+                ReportedOutcome::Released {
                     message: "draining".into(),
                 },
             ),
-            not_accepted(&lease(3), "w").end,
+            not_accepted(&lease(3), "w").disposition,
         ] {
             assert!(matches!(
                 end,
-                End::Again {
+                Disposition::Retry {
                     outcome: Outcome::Released,
                     delay: Duration::ZERO,
                     next_attempt: 3,
@@ -402,31 +404,34 @@ mod tests {
     }
 
     fn is_poisoned(verdict: &Verdict) -> bool {
-        matches!(&verdict.end, End::Final { error, .. } if error.kind == "POISONED")
+        matches!(&verdict.disposition, Disposition::End { error, .. } if error.kind == "POISONED")
     }
 
     #[test]
     fn a_run_that_its_worker_stopped_in_time_has_timed_out_too() {
-        let ending = |non_retryable| Ending::Failed {
+        let ending = |non_retryable| ReportedOutcome::Failed {
             error: TaskError::new("TIMED_OUT", "m"),
             non_retryable,
             retry_after: None,
         };
         assert_eq!(end(1, ending(false)).outcome(), Outcome::TimedOut);
-        assert!(matches!(end(1, ending(true)), End::Again { next_attempt: 2, .. }));
+        assert!(matches!(
+            end(1, ending(true)),
+            Disposition::Retry { next_attempt: 2, .. }
+        ));
         let unlimited = Lease {
             run_timeout: None,
             ..lease(1)
         };
         let verdict = reported(&unlimited, "w", ending(false), TimedOut::No, 1.0);
-        assert_eq!(verdict.end.outcome(), Outcome::Failed, "no time was up");
+        assert_eq!(verdict.disposition.outcome(), Outcome::Failed, "no time was up");
     }
 
     #[test]
     fn a_loss_of_a_task_that_was_alone_counts_and_the_third_quarantines() {
         assert!(matches!(
-            lost(&lease(1), "w", &alone(0), LIMIT, 1.0).end,
-            End::Again {
+            lost(&lease(1), "w", &alone(0), LIMIT, 1.0).disposition,
+            Disposition::Retry {
                 outcome: Outcome::Lost,
                 delay: Duration::ZERO,
                 next_attempt: 2,
@@ -434,8 +439,8 @@ mod tests {
             }
         ));
         assert!(matches!(
-            lost(&lease(3), "w", &alone(0), LIMIT, 1.0).end,
-            End::Final { error, .. } if error.kind == "WORKER_LOST"
+            lost(&lease(3), "w", &alone(0), LIMIT, 1.0).disposition,
+            Disposition::End { error, .. } if error.kind == "WORKER_LOST"
         ));
         assert!(is_poisoned(&lost(&lease(1), "w", &alone(2), LIMIT, 1.0)));
         assert!(!is_poisoned(&lost(
@@ -465,9 +470,9 @@ mod tests {
         for before in 0..10 {
             let verdict = lost(&lease(3), "w", &together(before), LIMIT, 1.0);
             assert_eq!(verdict.lost_with, Some(3));
-            let End::Again {
+            let Disposition::Retry {
                 delay, next_attempt, ..
-            } = verdict.end
+            } = verdict.disposition
             else {
                 panic!("nobody knows which one is to blame");
             };
@@ -507,7 +512,7 @@ mod tests {
                     let others = in_hand.iter().filter(|other| *other != n);
                     losses[*n].most_of_others = others.map(|other| before[*other]).max().unwrap_or(0);
                     losses[*n].others = i32::try_from(in_hand.len() - 1).expect("few");
-                    let end = lost(&lease(1), "w", &losses[*n], LIMIT, random.random()).end;
+                    let end = lost(&lease(1), "w", &losses[*n], LIMIT, random.random()).disposition;
                     if in_hand.len() == 1 {
                         losses[*n].alone_before += 1;
                     } else {
@@ -518,7 +523,7 @@ mod tests {
                 let mut quarantined = false;
                 for (n, end) in ends {
                     match end {
-                        End::Again { delay, .. } => due[n] = now + Duration::from_secs(17) + delay,
+                        Disposition::Retry { delay, .. } => due[n] = now + Duration::from_secs(17) + delay,
                         _ if n == KILLER => quarantined = true,
                         end => panic!("seed {seed}: an innocent task ended as {end:?}"),
                     }
@@ -535,8 +540,8 @@ mod tests {
         let verdict = given_up(&lease(3), "w");
         assert_eq!(verdict.lost_with, None);
         assert!(matches!(
-            verdict.end,
-            End::Again {
+            verdict.disposition,
+            Disposition::Retry {
                 outcome: Outcome::Released,
                 next_attempt: 3,
                 ..
@@ -546,11 +551,11 @@ mod tests {
 
     #[test]
     fn a_task_that_is_handed_back_again_and_again_waits_longer_every_time() {
-        let delay = |lease_no, attempt| {
+        let delay = |lease_token, attempt| {
             let mut lease = lease(attempt);
-            lease.key.no = LeaseNo(lease_no);
-            match not_accepted(&lease, "w").end {
-                End::Again { delay, .. } => delay,
+            lease.key.token = LeaseToken(lease_token);
+            match not_accepted(&lease, "w").disposition {
+                Disposition::Retry { delay, .. } => delay,
                 end => panic!("{end:?}"),
             }
         };
@@ -561,13 +566,13 @@ mod tests {
 
     #[test]
     fn a_run_over_time_counts_as_timed_out_unless_it_succeeded() {
-        let over = |ending| reported(&lease(1), "w", ending, TimedOut::Yes, 1.0).end;
-        let cancelled = Ending::Cancelled {
+        let over = |ending| reported(&lease(1), "w", ending, TimedOut::Yes, 1.0).disposition;
+        let cancelled = ReportedOutcome::Cancelled {
             message: String::new(),
         };
         assert!(matches!(
             over(cancelled),
-            End::Again {
+            Disposition::Retry {
                 outcome: Outcome::TimedOut,
                 next_attempt: 2,
                 ..
@@ -575,18 +580,18 @@ mod tests {
         ));
         assert!(matches!(
             over(failed(true, None)),
-            End::Again {
+            Disposition::Retry {
                 outcome: Outcome::TimedOut,
                 ..
             }
         ));
         assert!(matches!(
-            over(Ending::Succeeded { result: "{}".into() }),
-            End::Succeeded { .. }
+            over(ReportedOutcome::Succeeded { result: "{}".into() }),
+            Disposition::Succeed { .. }
         ));
         assert!(matches!(
-            overdue(&lease(3), "w", 0.0).end,
-            End::Final {
+            overdue(&lease(3), "w", 0.0).disposition,
+            Disposition::End {
                 outcome: Outcome::TimedOut,
                 ..
             }

@@ -37,7 +37,7 @@ impl Engine {
                 CancelStep::Ended { lane, others } => {
                     parts.counters.add(lane, TaskState::Cancelled, 1);
                     if let Some(mark) = others {
-                        parts.fleet.wake_lanes([(lane, mark)]);
+                        parts.local_sessions.wake_lanes([(lane, mark)]);
                         parts.notifier.notify(Hints::lane(lane, mark));
                     }
                     self.announce_change(&[task]);
@@ -95,10 +95,10 @@ pub(super) async fn run_once(engine: &Engine) -> Result<bool, StoreError> {
         for (_, lane) in &revoked {
             parts.counters.add(*lane, TaskState::Cancelled, 1);
         }
-        parts.fleet.revoke(&keys);
+        parts.local_sessions.revoke(&keys);
         engine.announce_change(&keys.iter().map(|key| key.task).collect::<Vec<_>>());
     }
-    let open = parts.db.open_cancels(OPEN).await?;
-    parts.fleet.push_cancels(&open);
+    let open = parts.db.stop_orders(OPEN).await?;
+    parts.local_sessions.push_cancels(&open);
     Ok(!open.is_empty())
 }

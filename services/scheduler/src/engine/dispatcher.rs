@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, fleet::Reservation};
+use super::{Engine, local_sessions::Reservation};
 use crate::{
     domain::ids::LaneId,
     store::{Mark, notify::Hints},
@@ -19,19 +19,19 @@ const AFTER_FAILURE: Duration = Duration::from_millis(250);
 
 /// Does what the dispatch plans until `stop`; a claim under way is finished and dealt.
 pub(super) async fn run(engine: Engine, stop: CancellationToken) {
-    let fleet = &engine.parts.fleet;
+    let local_sessions = &engine.parts.local_sessions;
     let mut under_way: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            () = fleet.woken() => {}
+            () = local_sessions.woken() => {}
             Some(()) = under_way.next() => continue,
         }
-        let looks = fleet.begin_looks();
+        let looks = local_sessions.begin_looks();
         if !looks.is_empty() {
             under_way.push(Box::pin(look(&engine, looks)));
         }
-        for reservation in fleet.plan(MOST) {
+        for reservation in local_sessions.plan(MOST) {
             under_way.push(Box::pin(claim(&engine, reservation)));
         }
     }
@@ -44,12 +44,14 @@ async fn look(engine: &Engine, looks: Vec<(LaneId, Mark)>) {
     match parts.db.first_places(&looks).await {
         Ok(places) => {
             let found = looks.iter().map(|(lane, _)| (*lane, places.get(lane).copied()));
-            parts.fleet.looked(found);
+            parts.local_sessions.looked(found);
         }
         Err(error) => {
             tracing::warn!(%error, lanes = looks.len(), "a look into lanes failed");
             tokio::time::sleep(AFTER_FAILURE).await;
-            parts.fleet.looks_failed(looks.into_iter().map(|(lane, _)| lane));
+            parts
+                .local_sessions
+                .looks_failed(looks.into_iter().map(|(lane, _)| lane));
         }
     }
 }
@@ -61,21 +63,21 @@ async fn claim(engine: &Engine, reservation: Reservation) {
             let tasks: Vec<_> = claimed.tasks.iter().map(|task| task.lease.key.task).collect();
             parts.hub.wake(tasks.iter().copied());
             let used_all = claimed.tasks.len() == reservation.claim.slots.len();
-            let undelivered = parts.fleet.deal(&reservation, claimed);
+            let undelivered = parts.local_sessions.deal(&reservation, claimed);
             let lane = reservation.claim.lane;
             // Others passed over what it locked but did not take; if nobody here takes it, they must look again.
-            let passed_over = used_all && !parts.fleet.has_room(lane);
+            let passed_over = used_all && !parts.local_sessions.has_room(lane);
             let mut hints = Hints::tasks(tasks);
             if passed_over {
                 hints.add(Hints::lane(lane, reservation.claim.mark));
             }
             parts.notifier.notify(hints);
-            parts.handover.finish(undelivered).await;
+            parts.undelivered.finish(undelivered).await;
         }
         Err(error) => {
             tracing::warn!(%error, lane = reservation.claim.lane.0, "a claim failed");
             tokio::time::sleep(AFTER_FAILURE).await;
-            parts.fleet.claim_failed(&reservation);
+            parts.local_sessions.claim_failed(&reservation);
         }
     }
 }

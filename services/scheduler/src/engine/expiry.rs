@@ -23,7 +23,9 @@ pub(super) async fn run_once(engine: &Engine) -> Result<(), StoreError> {
         }
         for session in &ended.sessions {
             tracing::warn!(%session, "a worker stopped sending heartbeats");
-            parts.fleet.end_session(*session, "no heartbeat arrived in time");
+            parts
+                .local_sessions
+                .end_session(*session, "no heartbeat arrived in time");
         }
         parts.settler.announce(&ended);
     }
@@ -35,7 +37,10 @@ pub(super) async fn run_orphans(engine: &Engine) -> Result<(), StoreError> {
     let ended = engine.parts.db.end_orphans(|dead| decide(dead, limit)).await?;
     for session in &ended.sessions {
         // One that is still connected here must be given nothing more.
-        engine.parts.fleet.end_session(*session, "it was over before");
+        engine
+            .parts
+            .local_sessions
+            .end_session(*session, "it was over before");
     }
     engine.parts.settler.announce(&ended);
     Ok(())

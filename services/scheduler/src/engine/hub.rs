@@ -249,7 +249,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{ids::LeaseNo, state::TaskState, task::EventCursor};
+    use crate::domain::{ids::LeaseToken, state::TaskState, task::EventCursor};
 
     fn task(number: u128) -> TaskId {
         TaskId(Uuid::from_u128(number))
@@ -258,7 +258,7 @@ mod tests {
     fn standing(state: TaskState) -> Standing {
         Standing {
             state,
-            lease_no: LeaseNo(1),
+            lease_token: LeaseToken(1),
             cancel_requested: false,
             due_us: None,
             last_event: EventCursor::default(),

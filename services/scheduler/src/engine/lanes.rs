@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::fleet::{Fleet, Serves};
+use super::local_sessions::{LocalSessions, Serves};
 use crate::{
     domain::{
         error::Error,
@@ -24,7 +24,7 @@ type LaneName = (QueueName, TaskType);
 /// Lanes by name and names by lane. Sessions hear of each lane that they serve as soon as it is known here.
 pub(super) struct LaneCache {
     db: Database,
-    fleet: Arc<Fleet>,
+    local_sessions: Arc<LocalSessions>,
     known: RwLock<Known>,
     /// Spans of lanes that are stored for certain.
     noted: RwLock<HashSet<(LaneId, Span)>>,
@@ -39,17 +39,17 @@ struct Known {
 }
 
 impl LaneCache {
-    pub(super) fn new(db: Database, fleet: Arc<Fleet>) -> Self {
+    pub(super) fn new(db: Database, local_sessions: Arc<LocalSessions>) -> Self {
         Self {
             db,
-            fleet,
+            local_sessions,
             known: RwLock::default(),
             noted: RwLock::default(),
             noting: tokio::sync::Mutex::default(),
         }
     }
 
-    /// The lane of a queue and task type, made if it is new. If its queue is paused, the fleet knows before anybody
+    /// The lane of a queue and task type, made if it is new. If its queue is paused, the local_sessions knows before anybody
     /// here can take from it.
     pub(super) async fn lane(&self, queue: &QueueName, task_type: &TaskType) -> Result<LaneId, Error> {
         if let Some(lane) = self.known_lane(queue, task_type) {
@@ -172,7 +172,7 @@ impl LaneCache {
             return;
         }
         if paused {
-            self.fleet.pause(&[id]);
+            self.local_sessions.pause(&[id]);
         }
         {
             let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
@@ -180,7 +180,7 @@ impl LaneCache {
             known.by_id.insert(id, (queue.clone(), task_type.clone()));
         }
         // After it can be found by name: a session that attaches meanwhile sees it one way or the other.
-        self.fleet.add_lane(id, &queue, &task_type);
+        self.local_sessions.add_lane(id, &queue, &task_type);
     }
 
     /// Queue and task type of a lane that was asked for before.

@@ -1,9 +1,8 @@
 //! The hot path and the background loops: what runs between the wire and the database.
 //!
 //! [`Engine`] holds the parts and is what `api` calls. Batchers collect work for one statement each, the
-//! [`fleet::Fleet`] knows the sessions connected to this replica, the dispatcher claims for all of them.
+//! [`local_sessions::LocalSessions`] knows the sessions connected to this replica, the dispatcher claims for all of them.
 
-mod acceptance;
 mod background;
 mod batcher;
 mod budget;
@@ -13,11 +12,11 @@ mod dispatch;
 mod dispatcher;
 mod events;
 mod expiry;
-pub mod fleet;
-mod handover;
 mod heartbeats;
 pub mod hub;
 mod lanes;
+mod lease_timeouts;
+pub mod local_sessions;
 mod notifier;
 mod queues;
 mod reports;
@@ -27,6 +26,7 @@ mod settler;
 mod strays;
 mod submitter;
 mod tick;
+mod undelivered;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -43,9 +43,9 @@ pub use self::{
     submitter::Stored,
 };
 use self::{
-    counters::Counters, events::EventLog, fleet::Fleet, handover::Handover, heartbeats::Heartbeats,
-    hub::WatchHub, lanes::LaneCache, notifier::Notifier, settler::Settler, submitter::Submitter,
-    tick::DueHint,
+    counters::Counters, events::EventLog, heartbeats::Heartbeats, hub::WatchHub, lanes::LaneCache,
+    local_sessions::LocalSessions, notifier::Notifier, settler::Settler, submitter::Submitter, tick::DueHint,
+    undelivered::Undelivered,
 };
 use crate::{
     domain::{
@@ -97,7 +97,7 @@ struct Parts {
     name: String,
     background: Background,
     lanes: LaneCache,
-    fleet: Arc<Fleet>,
+    local_sessions: Arc<LocalSessions>,
     hub: Arc<WatchHub>,
     notifier: Arc<Notifier>,
     counters: Arc<Counters>,
@@ -105,7 +105,7 @@ struct Parts {
     submitter: Submitter,
     settler: Settler,
     events: EventLog,
-    handover: Handover,
+    undelivered: Undelivered,
     heartbeats: Heartbeats,
     /// The next page of the search for strays lies below this id.
     next_strays: Mutex<TaskId>,
@@ -138,7 +138,7 @@ impl Engine {
             replica,
             name,
         } = config;
-        let fleet = Arc::new(Fleet::default());
+        let local_sessions = Arc::new(LocalSessions::default());
         let hub = Arc::new(WatchHub::default());
         let notifier = Arc::new(Notifier::new(db.clone(), replica));
         let counters = Arc::new(Counters::default());
@@ -146,7 +146,7 @@ impl Engine {
         let settler = Settler::start(
             settler::SettlerParts {
                 db: db.clone(),
-                fleet: fleet.clone(),
+                local_sessions: local_sessions.clone(),
                 hub: hub.clone(),
                 notifier: notifier.clone(),
                 counters: counters.clone(),
@@ -154,24 +154,24 @@ impl Engine {
             },
             background,
         );
-        let handover = Handover {
+        let undelivered = Undelivered {
             settler: settler.clone(),
-            fleet: fleet.clone(),
+            local_sessions: local_sessions.clone(),
             due: due.clone(),
         };
         let submitter = Submitter::start(
             submitter::Flusher {
                 db: db.clone(),
-                fleet: fleet.clone(),
+                local_sessions: local_sessions.clone(),
                 notifier: notifier.clone(),
                 due: due.clone(),
-                handover: handover.clone(),
+                undelivered: undelivered.clone(),
             },
             background,
         );
         let events = EventLog::start(db.clone(), hub.clone(), notifier.clone(), background);
         let heartbeats = Heartbeats::start(db.clone(), timing.lease, background);
-        let lanes = LaneCache::new(db.clone(), fleet.clone());
+        let lanes = LaneCache::new(db.clone(), local_sessions.clone());
         let engine = Self {
             parts: Arc::new(Parts {
                 db,
@@ -181,7 +181,7 @@ impl Engine {
                 name,
                 background: background.clone(),
                 lanes,
-                fleet,
+                local_sessions,
                 hub,
                 notifier,
                 counters,
@@ -189,7 +189,7 @@ impl Engine {
                 submitter,
                 settler,
                 events,
-                handover,
+                undelivered,
                 heartbeats,
                 next_strays: Mutex::new(TaskId(Uuid::max())),
             }),

@@ -124,9 +124,9 @@ impl Engine {
             parts.hub.wake(hints.tasks);
         }
         if hints.any_lane {
-            parts.fleet.doubt_lanes();
+            parts.local_sessions.recheck_lanes();
         }
-        let unserved = parts.fleet.wake_lanes(hints.lanes);
+        let unserved = parts.local_sessions.wake_lanes(hints.lanes);
         // A lane that is new to this replica may be one that its sessions serve.
         if let Err(error) = parts.lanes.load(&unserved).await {
             tracing::debug!(%error, "new lanes wait for the next tick");

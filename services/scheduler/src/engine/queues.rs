@@ -22,9 +22,9 @@ impl Engine {
         let parts = &self.parts;
         let (queue, lanes) = parts.db.set_paused(queue, paused).await?;
         if paused {
-            parts.fleet.pause(&lanes);
+            parts.local_sessions.pause(&lanes);
         } else {
-            parts.fleet.resume(&lanes);
+            parts.local_sessions.resume(&lanes);
         }
         parts.notifier.notify(Hints {
             pauses: true,

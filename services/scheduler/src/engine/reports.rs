@@ -5,13 +5,13 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     Engine,
     events::{AppendNo, EventFlow},
-    fleet::Settling,
+    local_sessions::Settling,
 };
 use crate::domain::{
     error::Error,
     ids::{LeaseKey, SessionId, TaskId},
     outcome::Outcome,
-    report::{Ending, EventKind, TaskEvent},
+    report::{EventKind, ReportedOutcome, TaskEvent},
     verdict,
 };
 
@@ -23,7 +23,7 @@ pub enum Report {
     /// Progress or a log line, numbered within the lease.
     Event(i64, EventKind),
     /// The run ended.
-    Ended(Ending),
+    Ended(ReportedOutcome),
 }
 
 /// Reports that were not taken.
@@ -38,7 +38,7 @@ pub struct NotTaken {
 /// Reports of one message that are on their way to the database.
 struct Pending {
     stale: Vec<LeaseKey>,
-    endings: Vec<(LeaseKey, Ending)>,
+    endings: Vec<(LeaseKey, ReportedOutcome)>,
     append: Option<AppendNo>,
 }
 
@@ -70,7 +70,7 @@ impl Engine {
                     // Claimed through another replica, or ended before.
                     let tasks: Vec<TaskId> = reports.iter().map(|(key, _)| key.task).collect();
                     let leases = engine.parts.db.session_leases(&[session], Some(&tasks)).await?;
-                    engine.parts.fleet.learn(leases);
+                    engine.parts.local_sessions.learn(leases);
                     let holds = engine.holds(session, &reports);
                     engine.take(session, reports, holds, &flow)
                 }
@@ -81,7 +81,7 @@ impl Engine {
 
     fn holds(&self, session: SessionId, reports: &[(LeaseKey, Report)]) -> Vec<bool> {
         self.parts
-            .fleet
+            .local_sessions
             .holds(session, reports.iter().map(|(key, _)| *key))
     }
 
@@ -115,7 +115,7 @@ impl Engine {
             }
         }
         if !accepted.is_empty() {
-            self.parts.fleet.accept(session, &accepted);
+            self.parts.local_sessions.accept(session, &accepted);
         }
         if !events.is_empty() {
             pending.append = self.parts.events.append(events, flow);
@@ -151,12 +151,12 @@ impl Engine {
     async fn settle(
         &self,
         session: SessionId,
-        endings: Vec<(LeaseKey, Ending)>,
+        endings: Vec<(LeaseKey, ReportedOutcome)>,
         not_taken: &mut NotTaken,
     ) -> Result<(), Error> {
         let settling = self
             .parts
-            .fleet
+            .local_sessions
             .begin_to_settle(session, endings.iter().map(|(key, _)| *key));
         let mut verdicts = Vec::with_capacity(endings.len());
         let mut repeated: Vec<(LeaseKey, Outcome)> = Vec::new();
@@ -178,13 +178,13 @@ impl Engine {
             let settled = settled
                 .await
                 .map_err(|_| Error::Unavailable("the outcomes could not be stored yet"))?;
-            repeated.extend(settled.lost);
+            repeated.extend(settled.stale);
             not_taken.refused = settled.refused;
         }
         if repeated.is_empty() {
             return Ok(());
         }
-        // Either this very report came before and its acknowledgement was lost, or somebody else ended the lease.
+        // Either this very report came before and its acknowledgement was stale, or somebody else ended the lease.
         let keys: Vec<LeaseKey> = repeated.iter().map(|(key, _)| *key).collect();
         let ended: HashMap<LeaseKey, Option<Outcome>> = self
             .parts
@@ -204,11 +204,11 @@ impl Engine {
     }
 }
 
-fn outcome_of(ending: &Ending) -> Outcome {
+fn outcome_of(ending: &ReportedOutcome) -> Outcome {
     match ending {
-        Ending::Succeeded { .. } => Outcome::Succeeded,
-        Ending::Failed { .. } => Outcome::Failed,
-        Ending::Cancelled { .. } => Outcome::Cancelled,
-        Ending::Released { .. } => Outcome::Released,
+        ReportedOutcome::Succeeded { .. } => Outcome::Succeeded,
+        ReportedOutcome::Failed { .. } => Outcome::Failed,
+        ReportedOutcome::Cancelled { .. } => Outcome::Cancelled,
+        ReportedOutcome::Released { .. } => Outcome::Released,
     }
 }

@@ -150,8 +150,8 @@ async fn remove(
     now: SystemTime,
 ) -> Result<RetentionPage, StoreError> {
     match old {
-        Old::Tasks => db.retain_tasks(above, bite, policy, now).await,
-        Old::Events => db.retain_events(above, bite, policy, now).await,
+        Old::Tasks => db.delete_old_tasks(above, bite, policy, now).await,
+        Old::Events => db.delete_old_events(above, bite, policy, now).await,
     }
 }
 

@@ -7,15 +7,15 @@ use uuid::Uuid;
 
 use super::{
     Engine,
-    fleet::{ClaimPush, Generation, ReportPush, Serves},
     heartbeats::Alive,
+    local_sessions::{ClaimPush, Generation, ReportPush, Serves},
 };
 use crate::{
     domain::{
         error::Error,
         ids::{LaneId, LeaseKey, SessionId, TaskId},
         name::{QueueName, TaskType},
-        report::Ending,
+        report::ReportedOutcome,
         session::WorkerProfile,
         verdict::{self, TimedOut},
     },
@@ -74,15 +74,15 @@ impl Engine {
         let leases = leases.into_iter().map(|(_, lease)| lease).collect();
         let (generation, tasks) =
             parts
-                .fleet
+                .local_sessions
                 .attach_claim(session, &profile.name, serves.clone(), lanes, leases, held);
         // Lanes that were made since the names were looked up.
         for lane in parts.lanes.served_and_known(&serves) {
-            parts.fleet.serve_also(session, lane);
+            parts.local_sessions.serve_also(session, lane);
         }
         if resumed {
             // A claim that another replica had under way when the stream broke may be committed only now.
-            self.parts.fleet.reconcile_later(session);
+            self.parts.local_sessions.reconcile_later(session);
         }
         tracing::info!(%session, worker = profile.name, resumed, slots = profile.slots, "worker connected");
         Ok(Opened {
@@ -110,19 +110,19 @@ impl Engine {
             .ok_or(Error::SessionOver)?;
         let leases = parts.db.session_leases(&[session], None).await?;
         let leases = leases.into_iter().map(|(_, lease)| lease).collect();
-        let attached = parts.fleet.attach_report(session, &worker, leases, held);
+        let attached = parts.local_sessions.attach_report(session, &worker, leases, held);
         parts.due.look_again_at_cancels();
         Ok(attached)
     }
 
     /// Detaches a stream of a session; the session goes on while heartbeats come.
     pub fn detach(&self, session: SessionId, generation: Generation) {
-        self.parts.fleet.detach(session, generation);
+        self.parts.local_sessions.detach(session, generation);
     }
 
     /// Adds credit that a worker gave on its ClaimTask stream.
     pub fn add_credit(&self, session: SessionId, generation: Generation, tasks: u32) {
-        self.parts.fleet.add_credit(session, generation, tasks);
+        self.parts.local_sessions.add_credit(session, generation, tasks);
     }
 
     /// Queue and task type of a lane that a session takes from.
@@ -133,7 +133,7 @@ impl Engine {
     /// Compares what a worker says it holds with what this replica knows, at once: what it reports later counts for
     /// more. Returns what is not known here, for [`Engine::tell_unknown`].
     pub fn compare_leases(&self, session: SessionId, held: &HashSet<LeaseKey>) -> Vec<LeaseKey> {
-        self.parts.fleet.compare(session, held)
+        self.parts.local_sessions.compare(session, held)
     }
 
     /// Looks for leases that a worker holds and that are not known here, and tells it which are not its own.
@@ -147,16 +147,16 @@ impl Engine {
         }
         let tasks: Vec<TaskId> = unknown.iter().map(|key| key.task).collect();
         parts
-            .fleet
+            .local_sessions
             .learn(parts.db.session_leases(&[session], Some(&tasks)).await?);
-        parts.fleet.accept(session, &unknown);
-        let holds = parts.fleet.holds(session, unknown.iter().copied());
+        parts.local_sessions.accept(session, &unknown);
+        let holds = parts.local_sessions.holds(session, unknown.iter().copied());
         let mut holds = holds.into_iter();
         unknown.retain(|_| holds.next() == Some(false));
         // What has ended is answered with its report.
         let ended = parts.db.ended_runs(&unknown).await?;
         unknown.retain(|key| ended.iter().all(|run| run.key != *key));
-        parts.fleet.push_stale(session, unknown);
+        parts.local_sessions.push_stale(session, unknown);
         Ok(())
     }
 
@@ -169,7 +169,7 @@ impl Engine {
             Alive::Yes => Ok(()),
             Alive::No => {
                 self.parts
-                    .fleet
+                    .local_sessions
                     .end_session(session, "it was over before the heartbeat came");
                 Err(Error::SessionOver)
             }
@@ -185,7 +185,7 @@ impl Engine {
             .parts
             .db
             .end_session(session, |dead: &DeadLease| {
-                let ending = Ending::Released {
+                let ending = ReportedOutcome::Released {
                     message: "the worker stopped".into(),
                 };
                 verdict::reported(
@@ -197,27 +197,29 @@ impl Engine {
                 )
             })
             .await?;
-        self.parts.fleet.end_session(session, "the worker said goodbye");
+        self.parts
+            .local_sessions
+            .end_session(session, "the worker said goodbye");
         self.parts.settler.announce(&ended);
-        tracing::info!(%session, handed_back = ended.won.len(), "worker said goodbye");
+        tracing::info!(%session, handed_back = ended.committed.len(), "worker said goodbye");
         Ok(())
     }
 
     /// Learns of leases that sessions were given while this replica did not look.
     pub(super) async fn reconcile_leases(&self) {
-        let sessions = self.parts.fleet.take_sessions_to_reconcile();
+        let sessions = self.parts.local_sessions.take_sessions_to_reconcile();
         if sessions.is_empty() {
             return;
         }
         match self.parts.db.session_leases(&sessions, None).await {
             Ok(leases) => {
-                self.parts.fleet.learn(leases);
+                self.parts.local_sessions.learn(leases);
                 self.parts.due.look_again_at_cancels();
             }
             Err(error) => {
                 tracing::warn!(%error, "leases of moved sessions wait for the database");
                 for session in sessions {
-                    self.parts.fleet.reconcile_later(session);
+                    self.parts.local_sessions.reconcile_later(session);
                 }
             }
         }

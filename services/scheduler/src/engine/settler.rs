@@ -12,8 +12,8 @@ use super::{
     background::Background,
     batcher::{self, BatchLimit},
     counters::Counters,
-    fleet::Fleet,
     hub::WatchHub,
+    local_sessions::LocalSessions,
     notifier::Notifier,
     tick::DueHint,
 };
@@ -23,7 +23,7 @@ use crate::{
         ids::{GrantId, GrantKey, LaneId, LeaseKey, SessionId},
         outcome::Outcome,
         state::TaskState,
-        verdict::{End, Verdict},
+        verdict::{Disposition, Verdict},
     },
     store::{Database, EndedSessions, Fenced, Mark, notify::Hints},
 };
@@ -43,13 +43,13 @@ const SUSPICIOUS: u32 = 5;
 
 /// A verdict that was not committed, and the outcome that it would have had: the lease had ended before, or is not to
 /// be ended this way.
-pub(super) type Lost = (LeaseKey, Outcome);
+pub(super) type Stale = (LeaseKey, Outcome);
 
 /// What became of verdicts. Those that are not named were committed.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
     /// The leases had ended before.
-    pub(super) lost: Vec<Lost>,
+    pub(super) stale: Vec<Stale>,
     /// Something in them cannot be stored; the leases go on.
     pub(super) refused: Vec<LeaseKey>,
 }
@@ -75,13 +75,13 @@ fn take_out(leases: &mut LeasesBySession, matches: impl Fn(&LeaseKey) -> bool) -
 
 /// What a flush came to.
 #[derive(Default)]
-struct Committed {
-    won: Won,
+struct Flushed {
+    committed: Committed,
     refused: HashSet<LeaseKey>,
     unanswered: HashSet<LeaseKey>,
 }
 
-impl Committed {
+impl Flushed {
     fn add(&mut self, part: Self) {
         self.refused.extend(part.refused);
         self.unanswered.extend(part.unanswered);
@@ -94,7 +94,7 @@ impl Committed {
 
 /// Which of some verdicts were committed.
 #[derive(Default)]
-enum Won {
+enum Committed {
     /// All: they are successes, and no cancel came first.
     #[default]
     AllSuccesses,
@@ -102,7 +102,7 @@ enum Won {
     These(HashMap<LeaseKey, Fenced>),
 }
 
-impl Won {
+impl Committed {
     fn these(fenced: &[Fenced]) -> Self {
         Self::These(fenced.iter().map(|fenced| (fenced.key, *fenced)).collect())
     }
@@ -111,7 +111,7 @@ impl Won {
     fn outcome(&self, key: &LeaseKey) -> Option<Outcome> {
         match self {
             Self::AllSuccesses => Some(Outcome::Succeeded),
-            Self::These(won) => won.get(key).map(|fenced| fenced.outcome),
+            Self::These(committed) => committed.get(key).map(|fenced| fenced.outcome),
         }
     }
 
@@ -119,7 +119,7 @@ impl Won {
     fn place(&self, key: &LeaseKey) -> Option<Mark> {
         match self {
             Self::AllSuccesses => None,
-            Self::These(won) => won.get(key)?.place,
+            Self::These(committed) => committed.get(key)?.place,
         }
     }
 }
@@ -145,8 +145,8 @@ impl Verdicts {
     fn add(&mut self, verdict: Verdict) -> bool {
         let is_new = self.known.insert(verdict.key);
         if is_new {
-            match verdict.end {
-                End::Succeeded { .. } => self.successes.push(verdict),
+            match verdict.disposition {
+                Disposition::Succeed { .. } => self.successes.push(verdict),
                 _ => self.others.push(verdict),
             }
         }
@@ -168,7 +168,7 @@ pub(super) struct Settler {
 #[derive(Clone)]
 pub(super) struct SettlerParts {
     pub(super) db: Database,
-    pub(super) fleet: Arc<Fleet>,
+    pub(super) local_sessions: Arc<LocalSessions>,
     pub(super) hub: Arc<WatchHub>,
     pub(super) notifier: Arc<Notifier>,
     pub(super) counters: Arc<Counters>,
@@ -227,7 +227,7 @@ impl Settler {
     /// Tells everybody concerned about verdicts that were committed elsewhere.
     pub(super) fn announce(&self, ended: &EndedSessions) {
         self.parts
-            .announce(ended.verdicts.iter(), &Won::these(&ended.won));
+            .announce(ended.verdicts.iter(), &Committed::these(&ended.committed));
     }
 }
 
@@ -236,9 +236,11 @@ fn gone() -> Error {
 }
 
 fn weight(verdict: &Verdict) -> usize {
-    128 + match &verdict.end {
-        End::Succeeded { result } => result.len(),
-        End::Final { error, .. } | End::Again { error, .. } => error.message.len() + error.detail.len(),
+    128 + match &verdict.disposition {
+        Disposition::Succeed { result } => result.len(),
+        Disposition::End { error, .. } | Disposition::Retry { error, .. } => {
+            error.message.len() + error.detail.len()
+        }
     }
 }
 
@@ -250,50 +252,53 @@ impl SettlerParts {
         let mut callers = Vec::with_capacity(batch.len());
         for settlement in batch {
             let mine = leases.entry(settlement.session).or_default();
-            let mut said: Vec<Lost> = Vec::with_capacity(settlement.verdicts.len());
-            let mut lost = Vec::new();
+            let mut said: Vec<Stale> = Vec::with_capacity(settlement.verdicts.len());
+            let mut stale = Vec::new();
             for verdict in settlement.verdicts {
                 let lease = (verdict.grant, verdict.key);
-                let word = (verdict.key, verdict.end.outcome());
+                let word = (verdict.key, verdict.disposition.outcome());
                 if verdicts.add(verdict) {
                     mine.push(lease);
                     said.push(word);
                 } else {
-                    lost.push(word);
+                    stale.push(word);
                 }
             }
             undelivered.extend(settlement.undelivered);
-            callers.push((said, lost, settlement.reply));
+            callers.push((said, stale, settlement.reply));
         }
         // A grant goes with the statement that ends the last of its leases. Memory may count leases that the database
         // does not have any more, which leaves a grant to the sweep; it never misses one that goes on.
-        let mut emptied = self.fleet.grants_that_end_with(&leases);
+        let mut emptied = self.local_sessions.grants_that_end_with(&leases);
         emptied.extend(undelivered);
-        let Some(committed) = self.commit_all(&verdicts, &emptied, stop).await else {
+        let Some(flushed) = self.commit_all(&verdicts, &emptied, stop).await else {
             // Nothing is answered: workers report again, here or elsewhere.
             return ControlFlow::Break(());
         };
-        let Committed {
-            won,
+        let Flushed {
+            committed,
             refused,
             unanswered,
-        } = committed;
+        } = flushed;
         let unsettled: HashSet<LeaseKey> = refused.iter().chain(&unanswered).copied().collect();
         if !unsettled.is_empty() {
-            self.fleet
+            self.local_sessions
                 .not_settled(&take_out(&mut leases, |key| unsettled.contains(key)));
         }
-        self.fleet.settled(&leases);
-        self.announce(verdicts.iter(), &won);
-        for (said, mut lost, reply) in callers {
+        self.local_sessions.settled(&leases);
+        self.announce(verdicts.iter(), &committed);
+        for (said, mut stale, reply) in callers {
             if !unanswered.is_empty() && said.iter().any(|(key, _)| unanswered.contains(key)) {
                 continue;
             }
             let (refused, rest): (Vec<_>, Vec<_>) =
                 said.into_iter().partition(|(key, _)| refused.contains(key));
-            lost.extend(rest.into_iter().filter(|(key, _)| won.outcome(key).is_none()));
+            stale.extend(
+                rest.into_iter()
+                    .filter(|(key, _)| committed.outcome(key).is_none()),
+            );
             let refused = refused.into_iter().map(|(key, _)| key).collect();
-            let _ = reply.send(Settled { lost, refused });
+            let _ = reply.send(Settled { stale, refused });
         }
         ControlFlow::Continue(())
     }
@@ -305,35 +310,35 @@ impl SettlerParts {
         verdicts: &Verdicts,
         emptied: &[GrantKey],
         stop: &CancellationToken,
-    ) -> Option<Committed> {
+    ) -> Option<Flushed> {
         let Verdicts {
             successes, others, ..
         } = verdicts;
         if others.is_empty() {
-            let (fenced, mut committed) = self.commit(successes, emptied, stop).await?;
+            let (fenced, mut flushed) = self.commit(successes, emptied, stop).await?;
             let all = fenced.len() == successes.len()
                 && fenced.iter().all(|fenced| fenced.outcome == Outcome::Succeeded);
-            committed.won = if all {
-                Won::AllSuccesses
+            flushed.committed = if all {
+                Committed::AllSuccesses
             } else {
-                Won::these(&fenced)
+                Committed::these(&fenced)
             };
-            return Some(committed);
+            return Some(flushed);
         }
         let mut all = Vec::new();
-        let mut committed = Committed::default();
+        let mut flushed = Flushed::default();
         if !successes.is_empty() {
             let (fenced, part) = self.commit(successes, &[], stop).await?;
             all.extend(fenced);
-            committed.add(part);
+            flushed.add(part);
         }
         // Grants go last, unless something before them was not stored.
-        let emptied = if committed.is_complete() { emptied } else { &[] };
+        let emptied = if flushed.is_complete() { emptied } else { &[] };
         let (fenced, part) = self.commit(others, emptied, stop).await?;
         all.extend(fenced);
-        committed.add(part);
-        committed.won = Won::these(&all);
-        Some(committed)
+        flushed.add(part);
+        flushed.committed = Committed::these(&all);
+        Some(flushed)
     }
 
     /// Commits however often it takes: verdicts are facts, and workers keep what is not acknowledged. What Postgres
@@ -343,11 +348,11 @@ impl SettlerParts {
         verdicts: &[Verdict],
         emptied: &[GrantKey],
         stop: &CancellationToken,
-    ) -> Option<(Vec<Fenced>, Committed)> {
+    ) -> Option<(Vec<Fenced>, Flushed)> {
         let mut delay = FIRST_RETRY;
         for attempt in 1_u32.. {
             let error = match self.db.settle(verdicts, emptied).await {
-                Ok(won) => return Some((won, Committed::default())),
+                Ok(committed) => return Some((committed, Flushed::default())),
                 Err(error) => error,
             };
             tracing::warn!(%error, attempt, runs = verdicts.len(), "outcomes wait for the database");
@@ -369,21 +374,21 @@ impl SettlerParts {
         &self,
         verdicts: &[Verdict],
         stop: &CancellationToken,
-    ) -> Option<(Vec<Fenced>, Committed)> {
-        let mut won = Vec::new();
-        let mut committed = Committed::default();
+    ) -> Option<(Vec<Fenced>, Flushed)> {
+        let mut committed = Vec::new();
+        let mut flushed = Flushed::default();
         let mut parts = vec![verdicts];
         while let Some(part) = parts.pop() {
             match (self.db.settle(part, &[]).await, part) {
-                (Ok(fenced), _) => won.extend(fenced),
+                (Ok(fenced), _) => committed.extend(fenced),
                 (Err(_), _) if stop.is_cancelled() => return None,
                 (Err(error), [verdict]) if error.blames_a_value() => {
                     tracing::error!(%error, lease = %verdict.key, "an outcome cannot be stored and is refused");
-                    committed.refused.insert(verdict.key);
+                    flushed.refused.insert(verdict.key);
                 }
                 (Err(error), [verdict]) => {
                     tracing::error!(%error, lease = %verdict.key, "an outcome was not stored and is not answered");
-                    committed.unanswered.insert(verdict.key);
+                    flushed.unanswered.insert(verdict.key);
                 }
                 (Err(_), part) => {
                     let (one, other) = part.split_at(part.len() / 2);
@@ -391,19 +396,20 @@ impl SettlerParts {
                 }
             }
         }
-        Some((won, committed))
+        Some((committed, flushed))
     }
 
-    fn announce<'a>(&self, verdicts: impl Iterator<Item = &'a Verdict> + Clone, won: &Won) {
+    fn announce<'a>(&self, verdicts: impl Iterator<Item = &'a Verdict> + Clone, committed: &Committed) {
         let mut again = Vec::new();
         let mut ended: HashMap<(LaneId, TaskState), i64> = HashMap::default();
-        let won_verdicts = verdicts.filter_map(|verdict| Some((verdict, won.outcome(&verdict.key)?)));
-        for (verdict, outcome) in won_verdicts.clone() {
-            let state = match (outcome, &verdict.end) {
+        let committed_verdicts =
+            verdicts.filter_map(|verdict| Some((verdict, committed.outcome(&verdict.key)?)));
+        for (verdict, outcome) in committed_verdicts.clone() {
+            let state = match (outcome, &verdict.disposition) {
                 (Outcome::Succeeded, _) => TaskState::Succeeded,
                 (Outcome::Cancelled, _) => TaskState::Cancelled,
-                (_, End::Again { delay, .. }) => {
-                    match won.place(&verdict.key) {
+                (_, Disposition::Retry { delay, .. }) => {
+                    match committed.place(&verdict.key) {
                         Some(place) => again.push((verdict.lane, place)),
                         None => self.due.due_in(*delay),
                     }
@@ -416,13 +422,13 @@ impl SettlerParts {
         for ((lane, state), tasks) in ended {
             self.counters.add(lane, state, tasks);
         }
-        let tasks = || won_verdicts.clone().map(|(verdict, _)| verdict.key.task);
+        let tasks = || committed_verdicts.clone().map(|(verdict, _)| verdict.key.task);
         self.hub.wake(tasks());
         if self.notifier.has_peers() {
             let mut hints = Hints::lanes(again.iter().copied());
             hints.add(Hints::tasks(tasks()));
             self.notifier.notify(hints);
         }
-        self.fleet.wake_lanes(again);
+        self.local_sessions.wake_lanes(again);
     }
 }

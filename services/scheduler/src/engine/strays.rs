@@ -51,7 +51,7 @@ async fn look(engine: &Engine) -> Result<Next, StoreError> {
     parts.hub.wake(page.rescued.iter().map(|stray| stray.task));
     let places = page.rescued.iter().map(|stray| (stray.lane, stray.place));
     parts.notifier.notify(Hints::lanes(places.clone()));
-    parts.fleet.wake_lanes(places);
+    parts.local_sessions.wake_lanes(places);
     parts.set_next_stray_page(page.next.unwrap_or(TaskId(Uuid::max())));
     Ok(if page.next.is_some() {
         Next::Page

@@ -12,15 +12,15 @@ use super::{
     background::Background,
     batcher::{self, BatchLimit},
     budget::{ByteBudget, Spent},
-    fleet::{DirectReservation, Fleet},
-    handover::Handover,
+    local_sessions::{DirectReservation, LocalSessions},
     notifier::Notifier,
     tick::DueHint,
+    undelivered::Undelivered,
 };
 use crate::{
     domain::{
         error::Error,
-        ids::{GrantId, LaneId, LeaseKey, LeaseNo, SessionId, TaskId},
+        ids::{GrantId, LaneId, LeaseKey, LeaseToken, SessionId, TaskId},
         lease::Lease,
         new_task::{NewTask, Start},
         span::Span,
@@ -57,9 +57,9 @@ struct Submission {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
     /// All of its tasks are new; the time of the commit, microseconds since 1970.
-    Now(i64),
+    Created(i64),
     /// Some of its tasks had been stored before, by the same submit or a part of it.
-    Before,
+    AlreadyStored,
 }
 
 /// The way in for new tasks.
@@ -71,10 +71,10 @@ pub(super) struct Submitter {
 #[derive(Clone)]
 pub(super) struct Flusher {
     pub(super) db: Database,
-    pub(super) fleet: Arc<Fleet>,
+    pub(super) local_sessions: Arc<LocalSessions>,
     pub(super) notifier: Arc<Notifier>,
     pub(super) due: Arc<DueHint>,
-    pub(super) handover: Handover,
+    pub(super) undelivered: Undelivered,
 }
 
 impl Submitter {
@@ -176,21 +176,21 @@ impl Flusher {
         if batch.is_empty() {
             return;
         }
-        let direct = self.fleet.reserve_direct(&startable(&batch));
+        let direct = self.local_sessions.reserve_direct(&startable(&batch));
         let direct = direct.as_ref();
         match self.db.submit(&columns(&batch, direct)).await {
             Ok(us) => {
                 self.announce(&batch, direct, us);
                 if let Some((grant, direct)) = direct {
                     let tasks = leased(&batch, *grant, direct, us);
-                    let undelivered = self.fleet.deal_direct(direct, tasks);
-                    self.handover.finish(undelivered).await;
+                    let undelivered = self.local_sessions.deal_direct(direct, tasks);
+                    self.undelivered.finish(undelivered).await;
                 }
                 answer(batch, us);
             }
             Err(error) if error.blames_a_value() => {
                 if let Some((_, direct)) = direct {
-                    self.fleet.release_direct(direct);
+                    self.local_sessions.release_direct(direct);
                 }
                 if matches!(error, StoreError::Exists) {
                     self.store_what_is_new(batch).await;
@@ -200,7 +200,7 @@ impl Flusher {
             }
             Err(error) => {
                 if let Some((_, direct)) = direct {
-                    self.fleet.direct_failed(direct);
+                    self.local_sessions.direct_failed(direct);
                 }
                 refuse(batch, &Error::from(error));
             }
@@ -224,7 +224,7 @@ impl Flusher {
                         let _ = submission.reply.send(Err(error));
                     }
                     Ok(()) if submission.tasks.is_empty() => {
-                        let _ = submission.reply.send(Ok(Stored::Before));
+                        let _ = submission.reply.send(Ok(Stored::AlreadyStored));
                     }
                     // Two callers that bring the same id at the same time: the second finds it stored.
                     Ok(()) if submission.tasks.iter().any(|(task, _)| ids.contains(&task.id)) => {
@@ -319,7 +319,7 @@ impl Flusher {
             self.notifier
                 .notify(Hints::lanes(lowest.iter().map(|(lane, place)| (*lane, *place))));
         }
-        self.fleet.wake_lanes(lowest);
+        self.local_sessions.wake_lanes(lowest);
     }
 }
 
@@ -329,9 +329,9 @@ type Direct<'a> = Option<&'a (GrantId, DirectReservation)>;
 fn answer(batch: Vec<Submission>, us: i64) {
     for submission in batch {
         let stored = if submission.is_repeated {
-            Stored::Before
+            Stored::AlreadyStored
         } else {
-            Stored::Now(us)
+            Stored::Created(us)
         };
         let _ = submission.reply.send(Ok(stored));
     }
@@ -408,7 +408,7 @@ fn leased(batch: &[Submission], grant: GrantId, direct: &DirectReservation, us: 
                 lease: Lease {
                     key: LeaseKey {
                         task: task.id,
-                        no: LeaseNo(1),
+                        token: LeaseToken(1),
                     },
                     grant,
                     lane: *lane,

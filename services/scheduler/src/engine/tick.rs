@@ -12,9 +12,9 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    Engine, acceptance,
+    Engine,
     background::{Background, Job},
-    cancels, expiry, strays,
+    cancels, expiry, lease_timeouts, strays,
 };
 use crate::{
     domain::error::Error,
@@ -49,7 +49,7 @@ pub(super) struct DueHint {
     next_due: Mutex<Option<Instant>>,
     cancels: AtomicBool,
     tick: AtomicBool,
-    open_cancels: AtomicBool,
+    stop_orders: AtomicBool,
     failures: AtomicU32,
     last_tick: Mutex<Option<Instant>>,
     hint: Notify,
@@ -80,7 +80,7 @@ impl DueHint {
 
     /// A lease became known: it may be one that was cancelled meanwhile.
     pub(super) fn look_again_at_cancels(&self) {
-        if self.open_cancels.load(Ordering::Acquire) {
+        if self.stop_orders.load(Ordering::Acquire) {
             self.look_now();
         }
     }
@@ -212,11 +212,11 @@ fn until_next_full_look(last_took: Duration) -> Duration {
 async fn tick(engine: &Engine, background: &Background, jobs: &Jobs, look: Look) {
     let parts = &engine.parts;
     // Busy lanes, too: what lies below their marks must not wait until they are drained.
-    let mut lanes = parts.fleet.served_lanes();
+    let mut lanes = parts.local_sessions.served_lanes();
     if look == Look::FromStart {
         lanes.iter_mut().for_each(|(_, mark)| *mark = Mark::START);
     }
-    let pauses = parts.fleet.pauses();
+    let pauses = parts.local_sessions.pauses();
     let tick = match parts
         .db
         .tick(&TickQuestion {
@@ -224,7 +224,7 @@ async fn tick(engine: &Engine, background: &Background, jobs: &Jobs, look: Look)
             name: &parts.name,
             lease: parts.timing.lease,
             lanes: &lanes,
-            sessions: &parts.fleet.connected(),
+            sessions: &parts.local_sessions.connected(),
         })
         .await
     {
@@ -247,12 +247,12 @@ async fn tick(engine: &Engine, background: &Background, jobs: &Jobs, look: Look)
     // Another replica ended them: nothing more is leased to them here.
     for session in tick.gone_sessions {
         parts
-            .fleet
+            .local_sessions
             .end_session(session, "it was ended by another scheduler");
     }
     parts.notifier.set_peers(tick.other_replicas > 0);
-    parts.fleet.set_paused(tick.paused_lanes, pauses);
-    parts.fleet.wake_lanes(tick.ready_lanes);
+    parts.local_sessions.set_paused(tick.paused_lanes, pauses);
+    parts.local_sessions.wake_lanes(tick.ready_lanes);
     if let Err(error) = parts.lanes.load_if_not(tick.lanes).await {
         tracing::warn!(%error, "new lanes wait for the next tick");
     }
@@ -272,7 +272,7 @@ async fn tick(engine: &Engine, background: &Background, jobs: &Jobs, look: Look)
     if tick.cancelling {
         jobs.start(&jobs.cancels, engine, background, "cancels", look_at_cancels);
     } else {
-        parts.due.open_cancels.store(false, Ordering::Release);
+        parts.due.stop_orders.store(false, Ordering::Release);
     }
     jobs.start(&jobs.overdue, engine, background, "overdue leases", take_overdue);
 }
@@ -288,7 +288,7 @@ async fn send_orphans_on(engine: Engine) {
 async fn take_overdue(engine: Engine) {
     log_failure(
         "taking leases back",
-        acceptance::run_once(&engine, Instant::now()).await,
+        lease_timeouts::run_once(&engine, Instant::now()).await,
     );
 }
 
@@ -299,9 +299,9 @@ async fn sweep(engine: Engine) {
 async fn look_at_cancels(engine: Engine) {
     let due = &engine.parts.due;
     // Set first: a lease that becomes known while this looks must ask for another look.
-    due.open_cancels.store(true, Ordering::Release);
+    due.stop_orders.store(true, Ordering::Release);
     match cancels::run_once(&engine).await {
-        Ok(open) => due.open_cancels.store(open, Ordering::Release),
+        Ok(open) => due.stop_orders.store(open, Ordering::Release),
         Err(error) => tracing::warn!(%error, "cancel requests wait for the database"),
     }
 }
@@ -317,7 +317,7 @@ async fn promote(engine: Engine) {
                 let mut hints = Hints::lanes(promoted.lanes.iter().copied());
                 hints.add(Hints::tasks(promoted.tasks));
                 parts.notifier.notify(hints);
-                parts.fleet.wake_lanes(promoted.lanes);
+                parts.local_sessions.wake_lanes(promoted.lanes);
             }
             Err(error) => {
                 tracing::warn!(%error, "scheduled tasks wait for the database");

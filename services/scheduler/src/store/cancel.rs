@@ -7,11 +7,11 @@ use super::{
     database::{Database, micros, prepared},
     error::StoreError,
 };
-use crate::domain::ids::{LaneId, LeaseKey, LeaseNo, TaskId};
+use crate::domain::ids::{LaneId, LeaseKey, LeaseToken, TaskId};
 
 /// An open cancel request on a running task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenCancel {
+pub struct StopOrder {
     /// Which lease must stop.
     pub key: LeaseKey,
     /// Why.
@@ -71,16 +71,16 @@ impl Database {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn open_cancels(&self, at_most: i64) -> Result<Vec<OpenCancel>, StoreError> {
+    pub async fn stop_orders(&self, at_most: i64) -> Result<Vec<StopOrder>, StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/cancelling.sql")).await?;
         let rows = connection.query(&statement, &[&at_most]).await?;
         Ok(rows
             .iter()
-            .map(|row| OpenCancel {
+            .map(|row| StopOrder {
                 key: LeaseKey {
                     task: TaskId(row.get(0)),
-                    no: LeaseNo(row.get(1)),
+                    token: LeaseToken(row.get(1)),
                 },
                 reason: row.get(2),
                 grace: Duration::from_micros(u64::try_from(row.get::<_, i64>(3)).unwrap_or(0)),
@@ -102,7 +102,7 @@ impl Database {
                 (
                     LeaseKey {
                         task: TaskId(row.get(0)),
-                        no: LeaseNo(row.get(1)),
+                        token: LeaseToken(row.get(1)),
                     },
                     LaneId(row.get(2)),
                 )

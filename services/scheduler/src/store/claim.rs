@@ -13,7 +13,7 @@ use super::{
 };
 use crate::domain::{
     backoff::Backoff,
-    ids::{GrantId, LaneId, LeaseKey, LeaseNo, SessionId, TaskId},
+    ids::{GrantId, LaneId, LeaseKey, LeaseToken, SessionId, TaskId},
     lease::Lease,
 };
 
@@ -106,7 +106,7 @@ struct Bundle {
     before: usize,
     size: usize,
     mark: Mark,
-    lease_no: LeaseNo,
+    lease_token: LeaseToken,
     attempt: i16,
     /// When it was leased, microseconds since 1970.
     leased_us: i64,
@@ -185,7 +185,7 @@ impl Bundle {
     }
 
     fn from_numbers(numbers: &[i64], tasks: Vec<Uuid>) -> Option<Self> {
-        let &[before, size, rank, order_key, lease_no, attempt, leased_us] = numbers else {
+        let &[before, size, rank, order_key, lease_token, attempt, leased_us] = numbers else {
             return None;
         };
         Some(Self {
@@ -196,7 +196,7 @@ impl Bundle {
                 order_key,
                 first_task: *tasks.first()?,
             },
-            lease_no: LeaseNo(i32::try_from(lease_no).ok()?),
+            lease_token: LeaseToken(i32::try_from(lease_token).ok()?),
             attempt: i16::try_from(attempt).ok()?,
             leased_us,
             tasks,
@@ -248,7 +248,7 @@ impl<'a> Assembly<'a> {
             lease: Lease {
                 key: LeaseKey {
                     task: TaskId(id),
-                    no: bundle.lease_no,
+                    token: bundle.lease_token,
                 },
                 grant: self.claim.grant,
                 lane: self.claim.lane,

@@ -5,7 +5,7 @@ use super::{
     error::StoreError,
 };
 use crate::domain::{
-    ids::{LeaseKey, LeaseNo, TaskId},
+    ids::{LeaseKey, LeaseToken, TaskId},
     limits,
     report::{EventKind, TaskEvent},
     task::EventCursor,
@@ -41,7 +41,7 @@ impl StoredEvent {
     /// Where a reader stands after it.
     pub fn cursor(&self) -> EventCursor {
         EventCursor {
-            lease_no: self.event.lease.no.0,
+            lease_token: self.event.lease.token.0,
             number: self.event.number,
         }
     }
@@ -61,7 +61,7 @@ impl Database {
         let mut worker_times = Vec::with_capacity(events.len());
         for event in events {
             tasks.push(event.lease.task.0);
-            leases.push(event.lease.no.0);
+            leases.push(event.lease.token.0);
             numbers.push(event.number);
             match &event.kind {
                 EventKind::Progress {
@@ -129,7 +129,7 @@ impl Database {
         let rows = connection
             .query(
                 include_str!("sql/read_events.sql"),
-                &[&task.0, &cursor.lease_no, &cursor.number, &at_most, &bytes],
+                &[&task.0, &cursor.lease_token, &cursor.number, &at_most, &bytes],
             )
             .await?;
         let found = rows.first().map_or(0, |row| row.get::<_, i64>(10));
@@ -156,7 +156,7 @@ impl Database {
                     event: TaskEvent {
                         lease: LeaseKey {
                             task,
-                            no: LeaseNo(row.get(0)),
+                            token: LeaseToken(row.get(0)),
                         },
                         number: row.get(1),
                         kind,

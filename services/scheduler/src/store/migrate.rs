@@ -19,7 +19,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 6] = [
+const MIGRATIONS: [Migration; 7] = [
     Migration {
         version: 1,
         name: "tasks",
@@ -56,6 +56,12 @@ const MIGRATIONS: [Migration; 6] = [
         // An older one stores tasks that lists of their lane would not find.
         oldest_binary: 6,
         sql: include_str!("../../migrations/0006_lane_spans.sql"),
+    },
+    Migration {
+        version: 7,
+        name: "words",
+        oldest_binary: 7,
+        sql: include_str!("../../migrations/0007_words.sql"),
     },
 ];
 

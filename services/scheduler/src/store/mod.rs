@@ -23,7 +23,7 @@ mod strays;
 mod submit;
 mod tick;
 
-pub use cancel::{CancelStep, OpenCancel};
+pub use cancel::{CancelStep, StopOrder};
 pub use claim::{Claim, Claimed, ClaimedTask, Found, Mark};
 pub use database::{Database, DatabaseConfig};
 pub use error::StoreError;

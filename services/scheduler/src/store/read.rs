@@ -11,7 +11,7 @@ use super::{
 };
 use crate::domain::{
     backoff::Backoff,
-    ids::{LaneId, LeaseNo, TaskId},
+    ids::{LaneId, LeaseToken, TaskId},
     outcome::Outcome,
     report::TaskError,
     state::TaskState,
@@ -76,11 +76,11 @@ impl Database {
             .map(|row| {
                 let standing = Standing {
                     state: state(row)?,
-                    lease_no: LeaseNo(row.try_get("lease_no")?),
+                    lease_token: LeaseToken(row.try_get("lease_token")?),
                     cancel_requested: row.try_get("cancel_requested")?,
                     due_us: row.try_get("due_us")?,
                     last_event: EventCursor {
-                        lease_no: row.try_get("event_lease_no")?,
+                        lease_token: row.try_get("event_lease_no")?,
                         number: row.try_get("event_no")?,
                     },
                 };
@@ -102,7 +102,7 @@ impl Database {
             .rev()
             .map(|row| {
                 Ok(RunRecord {
-                    lease_no: LeaseNo(row.try_get("lease_no")?),
+                    lease_token: LeaseToken(row.try_get("lease_token")?),
                     attempt: i32::from(row.try_get::<_, i16>("attempt")?),
                     outcome: Outcome::from_number(row.try_get("outcome")?)
                         .ok_or_else(|| StoreError::Defect("unknown outcome".into()))?,
@@ -166,7 +166,7 @@ fn task_record(row: &Row) -> Result<TaskRecord, StoreError> {
         lane: LaneId(row.try_get("lane")?),
         state: state(row)?,
         attempt: row.try_get("attempt")?,
-        lease_no: LeaseNo(row.try_get("lease_no")?),
+        lease_token: LeaseToken(row.try_get("lease_token")?),
         cancel_requested: row.try_get("cancel_requested")?,
         worker: row.try_get("worker")?,
         started_us: row.try_get("started_us")?,

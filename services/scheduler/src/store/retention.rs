@@ -45,7 +45,7 @@ impl Database {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn retain_tasks(
+    pub async fn delete_old_tasks(
         &self,
         above: TaskId,
         bite: RetentionBite,
@@ -53,7 +53,7 @@ impl Database {
         now: SystemTime,
     ) -> Result<RetentionPage, StoreError> {
         let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/retain_tasks.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/delete_old_tasks.sql")).await?;
         let up_to = id_at(now, policy.ended.min(policy.failed));
         let row = connection
             .query_one(
@@ -75,7 +75,7 @@ impl Database {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn retain_events(
+    pub async fn delete_old_events(
         &self,
         above: TaskId,
         bite: RetentionBite,
@@ -83,7 +83,7 @@ impl Database {
         now: SystemTime,
     ) -> Result<RetentionPage, StoreError> {
         let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/retain_events.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/delete_old_events.sql")).await?;
         let up_to = id_at(now, policy.events);
         let row = connection
             .query_one(

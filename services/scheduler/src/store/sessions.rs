@@ -13,7 +13,7 @@ use super::{
 };
 use crate::domain::{
     backoff::Backoff,
-    ids::{GrantId, LaneId, LeaseKey, LeaseNo, SessionId, TaskId},
+    ids::{GrantId, LaneId, LeaseKey, LeaseToken, SessionId, TaskId},
     lease::Lease,
     session::WorkerProfile,
     verdict::{Loss, Verdict},
@@ -48,8 +48,8 @@ pub struct EndedSessions {
     pub sessions: Vec<SessionId>,
     /// What was decided about each of their leases, and its lane.
     pub verdicts: Vec<Verdict>,
-    /// The verdicts that won.
-    pub won: Vec<Fenced>,
+    /// The verdicts that committed.
+    pub committed: Vec<Fenced>,
 }
 
 impl Database {
@@ -158,7 +158,7 @@ impl Database {
                 let lease = Lease {
                     key: LeaseKey {
                         task: TaskId(row.try_get("task_id")?),
-                        no: LeaseNo(row.try_get("lease_no")?),
+                        token: LeaseToken(row.try_get("lease_token")?),
                     },
                     grant: GrantId(row.try_get("grant_id")?),
                     lane: LaneId(row.try_get("lane")?),
@@ -241,12 +241,12 @@ impl Database {
             .collect::<Result<_, _>>()?;
         compare_losses(&mut dead);
         let verdicts: Vec<Verdict> = dead.iter().map(|(_, dead)| decide(dead)).collect();
-        let won = Self::settle_within(&transaction, verdicts.iter()).await?;
+        let committed = Self::settle_within(&transaction, verdicts.iter()).await?;
         transaction.commit().await?;
         Ok(EndedSessions {
             sessions: ids.into_iter().map(SessionId).collect(),
             verdicts,
-            won,
+            committed,
         })
     }
 
@@ -266,7 +266,7 @@ fn dead_lease(row: &Row) -> Result<(SessionId, DeadLease), StoreError> {
         lease: Lease {
             key: LeaseKey {
                 task: TaskId(row.try_get("task_id")?),
-                no: LeaseNo(row.try_get("lease_no")?),
+                token: LeaseToken(row.try_get("lease_token")?),
             },
             grant: GrantId(row.try_get("grant_id")?),
             lane: LaneId(row.try_get("lane")?),

@@ -12,12 +12,12 @@ use super::{
     json_text::JsonText,
 };
 use crate::domain::{
-    ids::{GrantKey, LeaseKey, LeaseNo, TaskId},
+    ids::{GrantKey, LeaseKey, LeaseToken, TaskId},
     outcome::Outcome,
-    verdict::{End, Verdict},
+    verdict::{Disposition, Verdict},
 };
 
-/// A verdict that won: the lease ended with this outcome, which is CANCELLED if a cancel came first.
+/// A verdict that committed: the lease ended with this outcome, which is CANCELLED if a cancel came first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fenced {
     /// Which lease.
@@ -73,7 +73,7 @@ struct Emptied {
 }
 
 impl Database {
-    /// Commits verdicts and removes the grants that they empty, all or nothing; returns the verdicts that won.
+    /// Commits verdicts and removes the grants that they empty, all or nothing; returns the verdicts that committed.
     /// No two verdicts may be about the same lease.
     ///
     /// Every transaction that ends runs locks grants first and then runs, each in the order of their keys, so that
@@ -104,18 +104,18 @@ impl Database {
                 .execute(&statement, &[&emptied.sessions, &emptied.grants])
                 .await?;
         }
-        let mut won = Vec::new();
+        let mut committed = Vec::new();
         if !successes.tasks.is_empty() {
             let statement = transaction
                 .prepare_cached(include_str!("sql/settle_contested.sql"))
                 .await?;
-            won.extend(fenced(
+            committed.extend(fenced(
                 &transaction.query(&statement, &successes.parameters()).await?,
             ));
         }
-        won.extend(others.end_within(&transaction).await?);
+        committed.extend(others.end_within(&transaction).await?);
         transaction.commit().await?;
-        Ok(won)
+        Ok(committed)
     }
 
     /// Commits successes none of which may have lost; one statement is one round trip and its own transaction.
@@ -141,7 +141,7 @@ impl Database {
         Ok(())
     }
 
-    /// Commits verdicts inside a transaction that is under way; returns those that won.
+    /// Commits verdicts inside a transaction that is under way; returns those that committed.
     pub(super) async fn settle_within(
         transaction: &deadpool_postgres::Transaction<'_>,
         verdicts: impl Iterator<Item = &Verdict> + Send,
@@ -157,14 +157,14 @@ impl Database {
         let connection = self.other_ends_connection().await?;
         let statement = prepared(&connection, include_str!("sql/ended_runs.sql")).await?;
         let tasks: Vec<Uuid> = keys.iter().map(|key| key.task.0).collect();
-        let leases: Vec<i32> = keys.iter().map(|key| key.no.0).collect();
+        let leases: Vec<i32> = keys.iter().map(|key| key.token.0).collect();
         let rows = connection.query(&statement, &[&tasks, &leases]).await?;
         Ok(rows
             .iter()
             .map(|row| EndedRun {
                 key: LeaseKey {
                     task: TaskId(row.get(0)),
-                    no: LeaseNo(row.get(1)),
+                    token: LeaseToken(row.get(1)),
                 },
                 outcome: Outcome::from_number(row.get(2)),
                 worker: row.get(3),
@@ -199,7 +199,7 @@ impl Successes<'_> {
         keys.map(|(task, lease)| Fenced {
             key: LeaseKey {
                 task: TaskId(*task),
-                no: LeaseNo(*lease),
+                token: LeaseToken(*lease),
             },
             outcome: Outcome::Succeeded,
             place: None,
@@ -246,20 +246,20 @@ fn columns<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> (Successes<'a
     let mut successes = Successes::default();
     let mut others = Others::default();
     let mut verdicts: Vec<&Verdict> = verdicts.into_iter().collect();
-    verdicts.sort_unstable_by_key(|verdict| (verdict.key.task.0, verdict.key.no.0));
+    verdicts.sort_unstable_by_key(|verdict| (verdict.key.task.0, verdict.key.token.0));
     for verdict in verdicts {
-        let (outcome, error, delay, next_attempt) = match &verdict.end {
-            End::Succeeded { result } => {
+        let (outcome, error, delay, next_attempt) = match &verdict.disposition {
+            Disposition::Succeed { result } => {
                 successes.tasks.push(verdict.key.task.0);
-                successes.leases.push(verdict.key.no.0);
+                successes.leases.push(verdict.key.token.0);
                 successes.attempts.push(verdict.attempt);
                 successes.starts.push(at(verdict.started_us));
                 successes.workers.push(&*verdict.worker);
                 successes.results.push(JsonText(result));
                 continue;
             }
-            End::Final { outcome, error } => (*outcome, error, None, 1),
-            End::Again {
+            Disposition::End { outcome, error } => (*outcome, error, None, 1),
+            Disposition::Retry {
                 outcome,
                 error,
                 delay,
@@ -267,7 +267,7 @@ fn columns<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> (Successes<'a
             } => (*outcome, error, Some(*delay), *next_attempt),
         };
         others.tasks.push(verdict.key.task.0);
-        others.leases.push(verdict.key.no.0);
+        others.leases.push(verdict.key.token.0);
         others.attempts.push(verdict.attempt);
         others.starts.push(verdict.started_us);
         others.workers.push(&*verdict.worker);
@@ -293,7 +293,7 @@ fn fenced(rows: &[Row]) -> Vec<Fenced> {
             Some(Fenced {
                 key: LeaseKey {
                     task: TaskId(row.get(0)),
-                    no: LeaseNo(row.get(1)),
+                    token: LeaseToken(row.get(1)),
                 },
                 outcome: Outcome::from_number(row.get(2))?,
                 place: place(row),

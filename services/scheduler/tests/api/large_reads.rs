@@ -88,7 +88,7 @@ async fn lists_leave_out_what_only_a_view_of_one_task_shows() {
     let mut worker = RawWorker::connect(&scheduler.channel).await;
     let id = submit_one(&scheduler).await;
     let task = worker.take_one().await;
-    let card = v1::report::News::Progress(v1::ProgressReport {
+    let card = v1::report::Body::Progress(v1::ProgressReport {
         event_number: 1,
         progress: Some(v1::Progress {
             message: "a message".into(),
@@ -99,7 +99,7 @@ async fn lists_leave_out_what_only_a_view_of_one_task_shows() {
             ..Default::default()
         }),
     });
-    let failure = v1::report::News::Failed(v1::Failed {
+    let failure = v1::report::Body::Failed(v1::Failed {
         error: Some(v1::TaskError {
             r#type: "E".into(),
             message: "m".into(),
@@ -171,7 +171,7 @@ async fn a_payload_and_a_result_of_many_numbers_fit_into_an_answer() {
     let text = format!("{{\"n\":[{}1]}}", "1,".repeat(500_000));
     let id = submit(&scheduler, with_json(&text)).await.id;
     let task = worker.take_one().await;
-    let result = v1::report::News::Succeeded(v1::Succeeded {
+    let result = v1::report::Body::Succeeded(v1::Succeeded {
         output: Some(v1::succeeded::Output::ResultJson(text.clone().into())),
     });
     worker.report.tell(&task, result).await;
@@ -199,7 +199,7 @@ async fn long_traces_of_many_runs_fit_into_an_answer() {
     let database = scheduler.database.connect().await;
     database
         .execute(
-            "INSERT INTO tasklease.run (task_id, lease_no, outcome, final, attempt, started_at, finished_at, worker,
+            "INSERT INTO tasklease.run (task_id, lease_token, outcome, final, attempt, started_at, finished_at, worker,
                                         error_type, error_message, error_detail)
              SELECT $1::text::uuid, n, 2, n = 100, n, now(), now(), 'w', 'E', 'm', repeat('\u{1f980}', 16000)
              FROM generate_series(1, 100) AS n",
@@ -233,7 +233,7 @@ async fn the_reason_of_a_cancel_is_returned_wherever_the_task_is() {
         notice,
         Some(v1::report_progress_response::Message::Cancels(_))
     ));
-    let stopped = v1::report::News::Cancelled(v1::Cancelled::default());
+    let stopped = v1::report::Body::Cancelled(v1::Cancelled::default());
     worker.report.tell(&task, stopped).await;
     let answer = get(&scheduler, &id).await;
     assert_eq!(answer.runs[0].cancel_reason, "enough");
@@ -266,13 +266,13 @@ async fn a_watcher_that_does_not_read_does_not_keep_a_scheduler_from_stopping() 
     let image = format!("data:,{}", "x".repeat(60_000));
     for batch in 0..20_i64 {
         let card = |number: i64| {
-            let mut news = progress(batch * 20 + number, 1.0);
-            if let v1::report::News::Progress(report) = &mut news
+            let mut body = progress(batch * 20 + number, 1.0);
+            if let v1::report::Body::Progress(report) = &mut body
                 && let Some(progress) = &mut report.progress
             {
                 progress.image.clone_from(&image);
             }
-            report(&task, news)
+            report(&task, body)
         };
         worker.report.report((1..=20).map(card).collect()).await;
     }

@@ -81,10 +81,10 @@ async fn filters_by_state_type_and_queue_find_what_they_name() {
     let scheduler = Scheduler::start().await;
     let mut worker = RawWorker::connect(&scheduler.channel).await;
     let mut ended = Vec::new();
-    for news in [succeeded(), failed(true)] {
+    for body in [succeeded(), failed(true)] {
         let id = submit_one(&scheduler).await;
         let task = worker.take_one().await;
-        worker.report.tell(&task, news).await;
+        worker.report.tell(&task, body).await;
         ended.push(id);
     }
     let running = submit_one(&scheduler).await;

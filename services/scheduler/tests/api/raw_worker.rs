@@ -1,7 +1,7 @@
 //! A worker that says exactly what a test tells it to.
 
 use tasklease_proto::v1::{
-    self, claim_task_request::Message as ToClaim, claim_task_response::Message as FromClaim, report::News,
+    self, claim_task_request::Message as ToClaim, claim_task_response::Message as FromClaim, report::Body,
     report_progress_request::Message as ToReport, report_progress_response::Message as FromReport,
     worker_service_client::WorkerServiceClient,
 };
@@ -140,9 +140,9 @@ impl ReportStream {
             .await
     }
 
-    /// Sends news of one lease, and fails unless they are taken.
-    pub(crate) async fn tell(&mut self, task: &v1::LeasedTask, news: News) {
-        let acknowledgement = self.report(vec![report(task, news)]).await;
+    /// Sends body of one lease, and fails unless they are taken.
+    pub(crate) async fn tell(&mut self, task: &v1::LeasedTask, body: Body) {
+        let acknowledgement = self.report(vec![report(task, body)]).await;
         assert!(
             acknowledgement.stale.is_empty() && acknowledgement.refused.is_empty(),
             "{acknowledgement:?}"
@@ -181,7 +181,7 @@ impl RawWorker {
         self.claim.credit(i32::try_from(count).unwrap()).await;
         let tasks = self.claim.leases(count).await;
         for task in &tasks {
-            self.report.tell(task, News::Accepted(v1::Accepted {})).await;
+            self.report.tell(task, Body::Accepted(v1::Accepted {})).await;
         }
         tasks
     }
@@ -202,22 +202,22 @@ pub(crate) fn hello() -> v1::WorkerHello {
     }
 }
 
-pub(crate) fn report(task: &v1::LeasedTask, news: News) -> v1::Report {
+pub(crate) fn report(task: &v1::LeasedTask, body: Body) -> v1::Report {
     v1::Report {
         task_id: task.task_id.clone(),
         lease_token: task.lease_token,
-        news: Some(news),
+        body: Some(body),
     }
 }
 
-pub(crate) fn succeeded() -> News {
-    News::Succeeded(v1::Succeeded {
+pub(crate) fn succeeded() -> Body {
+    Body::Succeeded(v1::Succeeded {
         output: Some(v1::succeeded::Output::ResultJson(r#"{"ok":true}"#.into())),
     })
 }
 
-pub(crate) fn failed(non_retryable: bool) -> News {
-    News::Failed(v1::Failed {
+pub(crate) fn failed(non_retryable: bool) -> Body {
+    Body::Failed(v1::Failed {
         error: Some(v1::TaskError {
             r#type: "BOOM".into(),
             message: "it broke".into(),
@@ -228,8 +228,8 @@ pub(crate) fn failed(non_retryable: bool) -> News {
     })
 }
 
-pub(crate) fn progress(event_number: i64, percent: f64) -> News {
-    News::Progress(v1::ProgressReport {
+pub(crate) fn progress(event_number: i64, percent: f64) -> Body {
+    Body::Progress(v1::ProgressReport {
         event_number,
         progress: Some(v1::Progress {
             percent: Some(percent),
@@ -240,8 +240,8 @@ pub(crate) fn progress(event_number: i64, percent: f64) -> News {
     })
 }
 
-pub(crate) fn log(event_number: i64, message: &str) -> News {
-    News::Log(v1::LogReport {
+pub(crate) fn log(event_number: i64, message: &str) -> Body {
+    Body::Log(v1::LogReport {
         event_number,
         line: Some(v1::LogLine {
             level: "info".into(),

@@ -270,7 +270,7 @@ async fn runs_are_shown_oldest_first_with_their_errors() {
     let mut worker = RawWorker::connect(&scheduler.channel).await;
     submit_one(&scheduler).await;
     let first = worker.take_one().await;
-    let released = v1::report::News::Released(v1::Released {
+    let released = v1::report::Body::Released(v1::Released {
         message: "later".into(),
     });
     worker.report.tell(&first, released).await;

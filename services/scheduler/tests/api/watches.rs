@@ -1,7 +1,7 @@
 //! WatchTask: a snapshot, every update in order, the end, and going on from a cursor.
 
 use tasklease_proto::v1::task_service_client::TaskServiceClient;
-use tasklease_proto::v1::{self, TaskState, report::News, watch_task_response::Update};
+use tasklease_proto::v1::{self, TaskState, report::Body, watch_task_response::Update};
 use tonic::{Streaming, transport::Channel};
 
 use crate::{
@@ -135,10 +135,10 @@ async fn a_retry_and_its_events_come_in_order() {
     assert_eq!(watch.short().await, "snapshot PENDING");
     let task = worker.take_one().await;
     assert_eq!(watch.short().await, "changed RUNNING");
-    let News::Failed(failure) = failed(false) else {
+    let Body::Failed(failure) = failed(false) else {
         panic!("a failure");
     };
-    let again = News::Failed(v1::Failed {
+    let again = Body::Failed(v1::Failed {
         retry_after: seconds(0),
         ..failure
     });
@@ -165,13 +165,13 @@ async fn every_update_says_to_which_run_it_belongs_and_when_the_worker_said_it()
     let first = worker.take_one().await;
     let mut line = log(1, "a line");
     let said = prost_types::Timestamp::from(std::time::SystemTime::now());
-    if let News::Log(report) = &mut line
+    if let Body::Log(report) = &mut line
         && let Some(line) = &mut report.line
     {
         line.worker_time = Some(said);
     }
     worker.report.tell(&first, line).await;
-    let again = News::Failed(v1::Failed {
+    let again = Body::Failed(v1::Failed {
         retry_after: seconds(0),
         ..Default::default()
     });
@@ -248,7 +248,7 @@ async fn a_cancel_is_seen_as_a_change_and_then_as_the_end() {
         ),
         "{notice:?}"
     );
-    let stopped = News::Cancelled(v1::Cancelled::default());
+    let stopped = Body::Cancelled(v1::Cancelled::default());
     worker.report.tell(&task, stopped).await;
     assert_eq!(watch.rest().await, ["ended CANCELLED"]);
     scheduler.end().await;

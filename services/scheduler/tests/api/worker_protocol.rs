@@ -1,7 +1,7 @@
 //! What a worker may do, message by message.
 
 use tasklease_proto::v1::{
-    self, TaskState, claim_task_response::Message as FromClaim, report::News,
+    self, TaskState, claim_task_response::Message as FromClaim, report::Body,
     report_progress_request::Message as ToReport, report_progress_response::Message as FromReport,
 };
 
@@ -117,7 +117,7 @@ async fn a_task_that_another_replica_puts_before_the_mark_is_found_too() {
     let elsewhere = scheduler.database.connect().await;
     elsewhere
         .execute(
-            "INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
+            "INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_token, attempt, task_ids)
              SELECT lane, rank, order_key - 1, id, 2, 2, ARRAY[id] FROM tasklease.task WHERE id = $1::text::uuid",
             &[&id],
         )
@@ -183,7 +183,7 @@ async fn an_outcome_that_comes_again_is_acknowledged_and_another_one_is_stale() 
     worker.report.tell(&task, succeeded()).await;
     let before = get(&scheduler, &id).await;
     worker.report.tell(&task, succeeded()).await;
-    for late in [failed(true), News::Accepted(v1::Accepted {}), log(1, "late")] {
+    for late in [failed(true), Body::Accepted(v1::Accepted {}), log(1, "late")] {
         let answer = worker.report.report(vec![report(&task, late)]).await;
         assert_eq!(answer.stale.len(), 1, "{answer:?}");
         assert_eq!(
@@ -210,7 +210,7 @@ async fn an_outcome_that_another_replica_was_first_with_is_stale_unless_it_is_th
     for (task, outcome) in [(&tasks[0], 1_i16), (&tasks[1], 2)] {
         elsewhere
             .execute(
-                "INSERT INTO tasklease.run (task_id, lease_no, outcome, final, attempt, started_at, finished_at)
+                "INSERT INTO tasklease.run (task_id, lease_token, outcome, final, attempt, started_at, finished_at)
                  VALUES ($1::text::uuid, 1, $2, true, 1, now(), now())",
                 &[&task.task_id, &outcome],
             )
@@ -248,13 +248,13 @@ async fn a_worker_cannot_report_on_a_lease_that_is_not_its_own() {
     let mut other = RawWorker::connect(&scheduler.channel).await;
     let id = submit_one(&scheduler).await;
     let task = owner.take_one().await;
-    for news in [
+    for body in [
         succeeded(),
         failed(true),
         progress(1, 1.0),
-        News::Accepted(v1::Accepted {}),
+        Body::Accepted(v1::Accepted {}),
     ] {
-        let answer = other.report.report(vec![report(&task, news)]).await;
+        let answer = other.report.report(vec![report(&task, body)]).await;
         assert_eq!(answer.stale.len(), 1, "{answer:?}");
     }
     let wrong_token = v1::LeasedTask {
@@ -276,11 +276,11 @@ async fn a_report_that_breaks_a_rule_is_refused_and_the_others_are_taken() {
     let id = submit_one(&scheduler).await;
     let task = worker.take_one().await;
     let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(2_000));
-    let too_large = News::Succeeded(v1::Succeeded {
+    let too_large = Body::Succeeded(v1::Succeeded {
         output: Some(v1::succeeded::Output::ResultJson(large.into())),
     });
     let nothing = v1::Report {
-        news: None,
+        body: None,
         ..report(&task, succeeded())
     };
     let answer = worker

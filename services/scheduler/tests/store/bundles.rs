@@ -100,7 +100,7 @@ async fn tasks_that_fall_due_together_share_bundles_and_retries_among_them_do_no
         .await;
     world
         .execute(
-            "UPDATE tasklease.scheduled SET lease_no = 2 WHERE task_id = $1",
+            "UPDATE tasklease.scheduled SET lease_token = 2 WHERE task_id = $1",
             &[&tasks[0].id.0],
         )
         .await;
@@ -111,7 +111,7 @@ async fn tasks_that_fall_due_together_share_bundles_and_retries_among_them_do_no
     let session = world.session("w").await;
     let leases = world.claim(session, 500).await;
     assert_eq!(tasks_of(&leases), ids(&tasks));
-    assert_eq!((leases[0].key.no.0, leases[1].key.no.0), (2, 1));
+    assert_eq!((leases[0].key.token.0, leases[1].key.token.0), (2, 1));
     world.end().await;
 }
 

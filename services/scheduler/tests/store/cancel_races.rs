@@ -20,7 +20,7 @@ const CLAIM: &str = include_str!("../../src/store/sql/claim.sql");
 const CANCEL_WAITING: &str = include_str!("../../src/store/sql/cancel_waiting.sql");
 const CANCEL_RUNNING: &str = include_str!("../../src/store/sql/cancel_running.sql");
 const SUCCEED: &str = "INSERT INTO tasklease.run
-    (task_id, lease_no, outcome, final, attempt, started_at, finished_at, worker, result)
+    (task_id, lease_token, outcome, final, attempt, started_at, finished_at, worker, result)
     VALUES ($1, $2, 1, true, 1, now(), now(), 'w', '{}')";
 
 async fn claim_in(open: &Transaction<'_>, world: &World, session: Uuid) {
@@ -44,7 +44,10 @@ async fn claim_in(open: &Transaction<'_>, world: &World, session: Uuid) {
 }
 
 async fn succeed_in(open: &Transaction<'_>, key: LeaseKey) {
-    assert_eq!(open.execute(SUCCEED, &[&key.task.0, &key.no.0]).await.unwrap(), 1);
+    assert_eq!(
+        open.execute(SUCCEED, &[&key.task.0, &key.token.0]).await.unwrap(),
+        1
+    );
 }
 
 async fn request_in(open: &Transaction<'_>, task: TaskId) {
@@ -188,7 +191,7 @@ async fn an_expiry_that_waits_for_a_cancel_ends_the_task_cancelled() {
         until_somebody_waits(&world.raw).await;
         open.commit().await.unwrap();
     });
-    assert_eq!(ended.unwrap().won[0].outcome, Outcome::Cancelled);
+    assert_eq!(ended.unwrap().committed[0].outcome, Outcome::Cancelled);
     assert_eq!(world.state(lease.key.task).await, TaskState::Cancelled);
     world.end().await;
 }

@@ -18,7 +18,7 @@ async fn a_waiting_task_ends_at_once_and_is_never_handed_out() {
         assert_eq!(world.cancel(task).await, world.ended_alone());
         let read = world.read(task).await;
         assert_eq!(read.state, TaskState::Cancelled);
-        assert_eq!((read.attempt, read.lease_no.0), (0, 0), "it never ran");
+        assert_eq!((read.attempt, read.lease_token.0), (0, 0), "it never ran");
         assert_eq!((read.worker, read.started_us), (None, None));
         assert!(read.finished_us.is_some());
         assert_eq!(world.outcomes(task).await, [], "no run ended");
@@ -36,7 +36,7 @@ async fn a_cancelled_back_off_keeps_the_numbers_of_the_last_run() {
     let task = lease.key.task;
     assert_eq!(world.cancel(task).await, world.ended_alone());
     let read = world.read(task).await;
-    assert_eq!((read.attempt, read.lease_no.0), (1, 1));
+    assert_eq!((read.attempt, read.lease_token.0), (1, 1));
     assert_eq!(world.outcomes(task).await, [Outcome::Failed]);
     world.end().await;
 }
@@ -55,12 +55,15 @@ async fn a_running_task_is_asked_to_stop_and_goes_on_until_it_does() {
     assert_eq!(step, CancelStep::Requested);
     let read = world.read(task).await;
     assert_eq!((read.state, read.cancel_requested), (TaskState::Running, true));
-    assert_eq!((read.attempt, read.lease_no), (before.attempt, before.lease_no));
+    assert_eq!(
+        (read.attempt, read.lease_token),
+        (before.attempt, before.lease_token)
+    );
     assert_eq!(
         (read.worker, read.started_us),
         (before.worker.clone(), before.started_us)
     );
-    let open = world.db.open_cancels(10).await.unwrap();
+    let open = world.db.stop_orders(10).await.unwrap();
     assert_eq!(open.len(), 1);
     assert_eq!((open[0].key, open[0].reason.as_str()), (lease.key, "too slow"));
     assert!(open[0].grace > Duration::ZERO && open[0].grace <= Duration::from_secs(60));
@@ -69,10 +72,10 @@ async fn a_running_task_is_asked_to_stop_and_goes_on_until_it_does() {
         CancelStep::Neither,
         "a second request changes nothing"
     );
-    assert_eq!(world.db.open_cancels(10).await.unwrap()[0].reason, "too slow");
+    assert_eq!(world.db.stop_orders(10).await.unwrap()[0].reason, "too slow");
     world.settle(cancelled(&lease)).await;
     assert_eq!(world.state(task).await, TaskState::Cancelled);
-    assert!(world.db.open_cancels(10).await.unwrap().is_empty());
+    assert!(world.db.stop_orders(10).await.unwrap().is_empty());
     world.end().await;
 }
 
@@ -130,8 +133,8 @@ async fn a_cancelled_task_whose_worker_dies_ends_cancelled() {
     world.cancel(lease.key.task).await;
     world.let_expire(session).await;
     let ended = world.db.expire_sessions(10, crate::world::decide).await.unwrap();
-    assert_eq!(ended.won.len(), 1);
-    assert_eq!(ended.won[0].outcome, Outcome::Cancelled);
+    assert_eq!(ended.committed.len(), 1);
+    assert_eq!(ended.committed[0].outcome, Outcome::Cancelled);
     assert_eq!(world.state(lease.key.task).await, TaskState::Cancelled);
     world.end().await;
 }

@@ -60,7 +60,7 @@ async fn a_claim_takes_no_more_tasks_than_there_are_slots_and_deals_them_in_orde
     assert!(
         claimed
             .iter()
-            .all(|c| c.lease.key.no.0 == 1 && c.lease.attempt == 1)
+            .all(|c| c.lease.key.token.0 == 1 && c.lease.attempt == 1)
     );
     assert!(
         claimed

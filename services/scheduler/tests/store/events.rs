@@ -66,7 +66,7 @@ async fn events_are_read_back_in_order_and_from_any_cursor() {
     let all = read(&world, lease.key, EventCursor::default(), 10).await;
     assert_eq!(all, events);
     let cursor = EventCursor {
-        lease_no: 1,
+        lease_token: 1,
         number: 1,
     };
     assert_eq!(read(&world, lease.key, cursor, 10).await, events[1..]);
@@ -190,7 +190,7 @@ async fn an_event_says_which_attempt_it_belongs_to() {
         let events = page.unwrap().events;
         events
             .iter()
-            .map(|stored| (stored.event.lease.no.0, stored.attempt))
+            .map(|stored| (stored.event.lease.token.0, stored.attempt))
             .collect::<Vec<_>>()
     };
     world.db.append_events(&[log(first.key, 1, "m")]).await.unwrap();

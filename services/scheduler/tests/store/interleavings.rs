@@ -140,15 +140,15 @@ impl<'a> Subject<'a> {
             .query_one(
                 "SELECT (SELECT count(*) FROM tasklease.ready WHERE $1 = ANY (task_ids)),
                         (SELECT count(*) FROM tasklease.scheduled WHERE task_id = $1),
-                        (SELECT count(*) FROM tasklease.lease g
+                        (SELECT count(*) FROM tasklease.grant g
                          WHERE $1 = ANY (g.task_ids) AND NOT EXISTS (
                              SELECT FROM tasklease.run r
-                             WHERE r.task_id = $1 AND r.lease_no = g.lease_no AND r.outcome <> 0)),
+                             WHERE r.task_id = $1 AND r.lease_token = g.lease_token AND r.outcome <> 0)),
                         (SELECT count(*) FROM tasklease.run WHERE task_id = $1 AND final),
-                        (SELECT coalesce(max(lease_no), 0) FROM tasklease.run WHERE task_id = $1 AND outcome <> 0),
+                        (SELECT coalesce(max(lease_token), 0) FROM tasklease.run WHERE task_id = $1 AND outcome <> 0),
                         (SELECT min(no) FROM (
-                             SELECT lease_no AS no FROM tasklease.ready WHERE $1 = ANY (task_ids)
-                             UNION ALL SELECT lease_no FROM tasklease.scheduled WHERE task_id = $1) AS places)",
+                             SELECT lease_token AS no FROM tasklease.ready WHERE $1 = ANY (task_ids)
+                             UNION ALL SELECT lease_token FROM tasklease.scheduled WHERE task_id = $1) AS places)",
                 &[&self.task.0],
             )
             .await
@@ -161,11 +161,7 @@ impl<'a> Subject<'a> {
             "{what}: one place: ready {ready}, scheduled {scheduled}, leased {leased}, ended {ended}"
         );
         if let Some(next) = row.get::<_, Option<i32>>(5) {
-            assert_eq!(
-                next,
-                row.get::<_, i32>(4) + 1,
-                "{what}: lease numbers have no gap"
-            );
+            assert_eq!(next, row.get::<_, i32>(4) + 1, "{what}: lease tokens have no gap");
         }
         let state = self.world.state(self.task).await;
         let expected = match (ready, scheduled, leased) {
@@ -178,7 +174,7 @@ impl<'a> Subject<'a> {
         state
     }
 
-    /// Runs the task to its end, as a healthy fleet would.
+    /// Runs the task to its end, as a healthy local_sessions would.
     async fn finish(&self) -> TaskState {
         let world = self.world;
         let work = async {

@@ -25,14 +25,14 @@ async fn the_end_of_a_session_and_a_settlement_do_not_deadlock() {
         // The session's end stops at its first run, with the grant in hand.
         let mut other = world.connect().await;
         let open = other.transaction().await.unwrap();
-        let insert = "INSERT INTO tasklease.run (task_id, lease_no, outcome, final, attempt, finished_at)
+        let insert = "INSERT INTO tasklease.run (task_id, lease_token, outcome, final, attempt, finished_at)
                       VALUES ($1, $2, 2, true, 1, now())";
-        open.execute(insert, &[&first.key.task.0, &first.key.no.0])
+        open.execute(insert, &[&first.key.task.0, &first.key.token.0])
             .await
             .unwrap();
         let ends = async {
             let ended = world.db.end_session(session, decide).await.unwrap();
-            assert_eq!(ended.won.len(), 2);
+            assert_eq!(ended.committed.len(), 2);
         };
         let settles = async {
             until_so_many_wait(&world.raw, 1).await;

@@ -166,3 +166,60 @@ async fn tasks_that_waited_and_ran_before_there_were_bundles_still_do() {
     assert_eq!(leases, "1 1 03}, 5 2 04}");
     test.drop().await;
 }
+
+/// The oldest schema, with a task that waited, one that ran, and what a run said, brought up to date.
+#[tokio::test]
+async fn what_the_first_schema_held_is_there_after_all_migrations() {
+    let test = TestDatabase::create().await;
+    migrate_to_first(&test).await;
+    migrate(&config(&test)).await.unwrap();
+    let client = test.connect().await;
+    let places = client
+        .query(
+            "SELECT 'ready ' || lease_token FROM tasklease.ready
+             UNION ALL SELECT 'grant ' || lease_token FROM tasklease.grant
+             UNION ALL SELECT 'run ' || lease_token FROM tasklease.run
+             UNION ALL SELECT 'event ' || lease_token FROM tasklease.task_event
+             UNION ALL SELECT 'state ' || state FROM tasklease.task_now
+             UNION ALL SELECT 'span ' || lane || ' ' || span FROM tasklease.lane_span
+             ORDER BY 1",
+            &[],
+        )
+        .await
+        .unwrap();
+    let places: Vec<String> = places.iter().map(|row| row.get(0)).collect();
+    assert_eq!(
+        places,
+        [
+            "event 4", "grant 5", "ready 1", "run 4", "span 1 0", "state 3", "state 4"
+        ]
+    );
+    test.drop().await;
+}
+
+async fn migrate_to_first(test: &TestDatabase) {
+    let client = test.connect().await;
+    let first = include_str!("../../migrations/0001_tasks.sql");
+    client
+        .batch_execute(&format!(
+            "CREATE SCHEMA tasklease; {first}
+             CREATE TABLE tasklease.migration (version int PRIMARY KEY, name text NOT NULL, checksum text NOT NULL,
+                                               applied_at timestamptz NOT NULL DEFAULT now());
+             INSERT INTO tasklease.queue (name) VALUES ('q');
+             INSERT INTO tasklease.lane (queue_id, task_type) VALUES (1, 't');
+             INSERT INTO tasklease.task (id, lane, rank, max_attempts, order_key, payload)
+             SELECT lpad(n::text, 32, '0')::uuid, 1, 0, 9, 7, '{{}}' FROM generate_series(1, 2) AS n;
+             INSERT INTO tasklease.ready SELECT lane, rank, order_key, id, 1, 1 FROM tasklease.task ORDER BY id LIMIT 1;
+             INSERT INTO tasklease.run (task_id, lease_no, outcome, final, attempt, started_at, finished_at)
+             SELECT id, 4, 2, false, 4, now(), now() FROM tasklease.task ORDER BY id OFFSET 1;
+             INSERT INTO tasklease.task_event (task_id, lease_no, event_no, kind, message)
+             SELECT id, 4, 1, 2, 'a line' FROM tasklease.task ORDER BY id OFFSET 1;
+             INSERT INTO tasklease.lease (session_id, grant_id, task_ids, lease_nos, attempts)
+             SELECT id, 9, ARRAY[id], '{{5}}', '{{5}}' FROM tasklease.task ORDER BY id OFFSET 1"
+        ))
+        .await
+        .unwrap();
+    let record = "INSERT INTO tasklease.migration (version, name, checksum)
+                  VALUES (1, 'tasks', encode(sha256(convert_to($1, 'UTF8')), 'hex'))";
+    client.execute(record, &[&first]).await.unwrap();
+}

@@ -17,20 +17,20 @@ CREATE FUNCTION id_of(n bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS
     $$ SELECT (lpad(to_hex(1700000000000 + n), 12, '0') || '70008' || lpad(to_hex(n), 15, '0'))::uuid $$;
 INSERT INTO tasklease.task (id, lane, rank, max_attempts, order_key, payload)
 SELECT id_of(n), 1, 0, 5, 1700000000000000, '{}' FROM generate_series(0, 219999) AS n;
-INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
+INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_token, attempt, task_ids)
 SELECT 1, 0, 1700000000000000, id_of(b * 50), 1, 1, ARRAY(SELECT id_of(b * 50 + i) FROM generate_series(0, 49) AS i)
 FROM generate_series(400, 2399) AS b;
 INSERT INTO tasklease.session (id, name, incarnation, task_types, queues, labels, slots, scheduler, expires_at)
 VALUES (id_of(1), 'w', 'i', '{t}', '{default}', '{}', 20000, 's', now() + interval '1 day');
-INSERT INTO tasklease.lease (session_id, grant_id, lease_no, attempt, task_ids)
+INSERT INTO tasklease.grant (session_id, grant_id, lease_token, attempt, task_ids)
 SELECT id_of(1), n, 1, 1, ARRAY[id_of(n)] FROM generate_series(0, 19999) AS n;
-INSERT INTO tasklease.run (task_id, lease_no, outcome, final, attempt, started_at, finished_at, next_order_key)
+INSERT INTO tasklease.run (task_id, lease_token, outcome, final, attempt, started_at, finished_at, next_order_key)
 SELECT id_of(n), 1, 2, false, 1, now(), now(), 1800000000000000 FROM generate_series(120000, 169999) AS n;
-INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
+INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_token, attempt, task_ids)
 SELECT 1, 0, 1800000000000000, id_of(n), 2, 2, ARRAY[id_of(n)] FROM generate_series(120000, 169999) AS n;
-INSERT INTO tasklease.run (task_id, lease_no, outcome, final, attempt, started_at, finished_at)
+INSERT INTO tasklease.run (task_id, lease_token, outcome, final, attempt, started_at, finished_at)
 SELECT id_of(n), 1, 2, true, 1, now(), now() FROM generate_series(170000, 219999) AS n;
-INSERT INTO tasklease.task_event (task_id, lease_no, event_no, kind, message)
+INSERT INTO tasklease.task_event (task_id, lease_token, event_no, kind, message)
 SELECT id_of(0), 1, n, CASE WHEN n = 1 THEN 1 ELSE 2 END, 'x' FROM generate_series(1, 50000) AS n";
 
 async fn filled() -> (World, Client) {

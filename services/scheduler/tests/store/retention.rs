@@ -82,7 +82,7 @@ async fn tasks_whose_ids_are_too_young_are_not_even_looked_at() {
     age(&world, 100).await;
     let page = world
         .db
-        .retain_tasks(TaskId(Uuid::nil()), bite(10, 10), &POLICY, SystemTime::now())
+        .delete_old_tasks(TaskId(Uuid::nil()), bite(10, 10), &POLICY, SystemTime::now())
         .await
         .unwrap();
     assert_eq!(
@@ -136,7 +136,7 @@ async fn a_pass_goes_page_by_page_over_everything() {
     while let Some(start) = above {
         let page = world
             .db
-            .retain_tasks(start, bite(2, 10), &POLICY, much_later())
+            .delete_old_tasks(start, bite(2, 10), &POLICY, much_later())
             .await
             .unwrap();
         pages.push(page.removed);
@@ -145,7 +145,7 @@ async fn a_pass_goes_page_by_page_over_everything() {
     assert_eq!(pages, [2, 2, 1]);
     let none = world
         .db
-        .retain_events(TaskId(Uuid::nil()), bite(2, 10), &POLICY, much_later())
+        .delete_old_events(TaskId(Uuid::nil()), bite(2, 10), &POLICY, much_later())
         .await
         .unwrap();
     assert_eq!((none.next, none.removed), (None, 0));
@@ -175,7 +175,7 @@ async fn a_task_with_more_events_than_a_statement_removes_goes_bite_by_bite() {
     loop {
         let page = world
             .db
-            .retain_tasks(start, bite(10, 4), &POLICY, much_later())
+            .delete_old_tasks(start, bite(10, 4), &POLICY, much_later())
             .await
             .unwrap();
         let left = world

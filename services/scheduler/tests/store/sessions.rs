@@ -7,7 +7,7 @@ use tasklease_scheduler::{
         ids::SessionId,
         outcome::Outcome,
         state::TaskState,
-        verdict::{self, End},
+        verdict::{self, Disposition},
     },
     store::{Mark, TickQuestion},
 };
@@ -74,7 +74,7 @@ async fn tasks_of_a_dead_worker_are_ready_at_once_and_counted() {
     world.let_expire(session).await;
     let ended = world.db.expire_sessions(10, decide).await.unwrap();
     assert_eq!(ended.sessions, [session]);
-    assert_eq!(ended.won.len(), 1);
+    assert_eq!(ended.committed.len(), 1);
     assert_eq!(ended.verdicts[0].lane, world.lane);
     let read = world.read(lease.key.task).await;
     assert_eq!((read.state, read.attempt), (TaskState::Pending, 1));
@@ -99,7 +99,7 @@ async fn a_task_that_kills_three_workers_is_quarantined() {
     for death in 1..=3 {
         let session = world.session("victim").await;
         let lease = world.claim(session, 1).await.remove(0);
-        assert_eq!(lease.key.no.0, death);
+        assert_eq!(lease.key.token.0, death);
         world.let_expire(session).await;
         world.db.expire_sessions(10, decide).await.unwrap();
     }
@@ -123,7 +123,7 @@ async fn leases_that_ended_before_are_no_business_of_an_expiry() {
     assert_eq!(ended.verdicts.len(), 1);
     assert_eq!(ended.verdicts[0].key.task, second);
     assert_eq!(world.state(first).await, TaskState::Succeeded);
-    assert_eq!(world.count("SELECT count(*) FROM tasklease.lease", &[]).await, 0);
+    assert_eq!(world.count("SELECT count(*) FROM tasklease.grant", &[]).await, 0);
     world.end().await;
 }
 
@@ -136,7 +136,7 @@ async fn two_replicas_end_a_session_once() {
         world.db.expire_sessions(10, decide),
         world.db.expire_sessions(10, decide)
     );
-    let won = one.unwrap().won.len() + two.unwrap().won.len();
+    let won = one.unwrap().committed.len() + two.unwrap().committed.len();
     assert_eq!(won, 1);
     assert_eq!(world.outcomes(lease.key.task).await, [Outcome::Lost]);
     world.end().await;
@@ -150,11 +150,11 @@ async fn tasks_claimed_for_a_session_that_was_over_go_back_uncounted() {
     world.claim(gone, 1).await;
     assert_eq!(world.state(task).await, TaskState::Running);
     let ended = world.db.end_orphans(decide).await.unwrap();
-    assert_eq!(ended.won.len(), 1);
+    assert_eq!(ended.committed.len(), 1);
     let read = world.read(task).await;
     assert_eq!((read.state, read.attempt), (TaskState::Pending, 0));
     assert_eq!(read.error.unwrap().kind, "NOT_ACCEPTED");
-    assert!(world.db.end_orphans(decide).await.unwrap().won.is_empty());
+    assert!(world.db.end_orphans(decide).await.unwrap().committed.is_empty());
     world.end().await;
 }
 
@@ -180,11 +180,11 @@ async fn a_goodbye_hands_tasks_back_without_costing_an_attempt() {
         })
         .await
         .unwrap();
-    assert!(matches!(ended.verdicts[0].end, End::Again { .. }));
+    assert!(matches!(ended.verdicts[0].disposition, Disposition::Retry { .. }));
     assert_eq!(world.state(lease.key.task).await, TaskState::Pending);
     assert_eq!(world.heartbeat(&[session, bystander]).await, [bystander]);
     let again = world.claim(bystander, 1).await.remove(0);
-    assert_eq!((again.attempt, again.key.no.0), (1, 2));
+    assert_eq!((again.attempt, again.key.token.0), (1, 2));
     let nobody = world
         .db
         .end_session(session, |dead| verdict::not_accepted(&dead.lease, ""))
@@ -268,7 +268,7 @@ async fn only_old_grants_whose_runs_have_all_ended_are_swept() {
     assert_eq!(world.db.sweep_grants().await.unwrap(), 0, "it is young");
     world
         .execute(
-            "UPDATE tasklease.lease SET created_at = now() - interval '1 hour'",
+            "UPDATE tasklease.grant SET created_at = now() - interval '1 hour'",
             &[],
         )
         .await;
@@ -286,7 +286,7 @@ async fn a_grant_whose_ended_task_was_deleted_is_swept_too() {
     assert!(world.db.delete_task(ended.key.task).await.unwrap());
     world
         .execute(
-            "UPDATE tasklease.lease SET created_at = now() - interval '1 hour'",
+            "UPDATE tasklease.grant SET created_at = now() - interval '1 hour'",
             &[],
         )
         .await;

@@ -60,7 +60,7 @@ async fn a_success_keeps_its_result_to_the_byte() {
     let task = world.read(lease.key.task).await;
     assert_eq!(task.state, TaskState::Succeeded);
     assert_eq!(task.result.as_deref(), Some(r#"{"ok": true}"#));
-    assert_eq!((task.attempt, task.lease_no.0), (1, 1));
+    assert_eq!((task.attempt, task.lease_token.0), (1, 1));
     assert_eq!(task.worker.as_deref(), Some("w"));
     assert_eq!(task.started_us, Some(lease.started_us));
     assert!(task.finished_us.is_some());
@@ -100,7 +100,7 @@ async fn a_failure_waits_in_scheduled_with_the_next_lease_and_attempt() {
     world.settle(failed(&lease)).await;
     let read = world.read(task).await;
     assert_eq!(read.state, TaskState::Scheduled);
-    assert_eq!((read.attempt, read.lease_no.0), (1, 1), "of the last run");
+    assert_eq!((read.attempt, read.lease_token.0), (1, 1), "of the last run");
     assert_eq!(read.error.unwrap().kind, "BOOM");
     let due = read.due_us.unwrap();
     let finished = world.db.read_runs(task, 1).await.unwrap()[0].finished_us.unwrap();
@@ -125,7 +125,7 @@ async fn a_task_handed_back_is_ready_at_once_with_the_next_lease_and_the_same_at
         [lease.key.task, later],
         "it keeps its place in the order"
     );
-    assert_eq!((again[0].key.no.0, again[0].attempt), (2, 1));
+    assert_eq!((again[0].key.token.0, again[0].attempt), (2, 1));
     world.end().await;
 }
 
@@ -182,7 +182,7 @@ async fn one_settlement_mixes_outcomes_and_removes_the_grants_it_empties() {
     }
     let left = world.leases(session).await;
     assert_eq!(tasks_of(&left), [kept.key.task]);
-    assert_eq!(world.count("SELECT count(*) FROM tasklease.lease", &[]).await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM tasklease.grant", &[]).await, 1);
     world.end().await;
 }
 

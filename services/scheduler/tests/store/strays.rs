@@ -22,7 +22,7 @@ async fn rescue(world: &World) -> StrayPage {
 async fn a_stray_waits_again_under_a_new_lease_token_and_whoever_has_the_old_one_is_refused() {
     let world = World::new().await;
     let (_, lost) = world.running_task().await;
-    world.execute("DELETE FROM tasklease.lease", &[]).await;
+    world.execute("DELETE FROM tasklease.grant", &[]).await;
     let rescued = rescue(&world).await.rescued;
     assert_eq!(rescued.len(), 1);
     assert_eq!((rescued[0].task, rescued[0].lane), (lost.key.task, world.lane));
@@ -44,7 +44,7 @@ async fn a_stray_that_was_to_be_cancelled_is_cancelled() {
     let world = World::new().await;
     let (_, lost) = world.running_task().await;
     world.cancel(lost.key.task).await;
-    world.execute("DELETE FROM tasklease.lease", &[]).await;
+    world.execute("DELETE FROM tasklease.grant", &[]).await;
     rescue(&world).await;
     assert_eq!(world.state(lost.key.task).await, TaskState::Cancelled);
     world.end().await;

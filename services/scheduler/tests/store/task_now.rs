@@ -9,7 +9,7 @@ use tasklease_scheduler::domain::{
 
 use crate::world::{World, cancelled, decide, failed, failed_for_good, released, succeeded};
 
-/// State, attempt and lease number, and whether the view shows a start and an end.
+/// State, attempt and lease token, and whether the view shows a start and an end.
 type Standing = (TaskState, i32, i32, bool, bool);
 
 type Ending = fn(&Lease) -> Verdict;
@@ -21,7 +21,7 @@ async fn standing(world: &World, task: TaskId) -> Standing {
     (
         read.state,
         read.attempt,
-        read.lease_no.0,
+        read.lease_token.0,
         read.started_us.is_some(),
         read.cancel_requested,
     )
@@ -101,8 +101,8 @@ async fn a_task_cancelled_while_it_waits_shows_no_lease_that_was_never_made() {
     let (_, lease) = world.running_task().await;
     world.settle(failed(&lease)).await;
     world.cancel(lease.key.task).await;
-    let (state, attempt, lease_no, ..) = standing(&world, lease.key.task).await;
-    assert_eq!((state, attempt, lease_no), (Cancelled, 1, 1));
+    let (state, attempt, lease_token, ..) = standing(&world, lease.key.task).await;
+    assert_eq!((state, attempt, lease_token), (Cancelled, 1, 1));
     world.end().await;
 }
 
@@ -112,14 +112,14 @@ async fn a_grant_left_behind_does_not_make_an_ended_task_run() {
     let (session, lease) = world.running_task().await;
     world.settle(released(&lease)).await;
     assert_eq!(
-        world.count("SELECT count(*) FROM tasklease.lease", &[]).await,
+        world.count("SELECT count(*) FROM tasklease.grant", &[]).await,
         1,
         "nobody removed it"
     );
     assert_eq!(world.state(lease.key.task).await, Pending);
     let again = world.claim(session, 1).await.remove(0);
     let read = world.read(lease.key.task).await;
-    assert_eq!((read.state, read.lease_no), (Running, again.key.no));
+    assert_eq!((read.state, read.lease_token), (Running, again.key.token));
     world.settle(succeeded(&again)).await;
     assert_eq!(world.state(lease.key.task).await, Succeeded);
     world.end().await;

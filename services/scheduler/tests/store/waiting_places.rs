@@ -22,7 +22,7 @@ async fn rebundle(world: &World, bundles: &[&[TaskId]]) {
         let ids: Vec<Uuid> = bundle.iter().map(|task| task.0).collect();
         world
             .execute(
-                "INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
+                "INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_token, attempt, task_ids)
                  SELECT lane, rank, order_key, id, 1, 1, $1::uuid[] FROM tasklease.task WHERE id = ($1::uuid[])[1]",
                 &[&ids],
             )
@@ -68,7 +68,7 @@ async fn a_running_task_is_not_taken_for_a_waiting_one_of_a_bundle_around_it() {
     let session = world.session("w").await;
     world
         .execute(
-            "INSERT INTO tasklease.lease (session_id, grant_id, lease_no, attempt, task_ids) VALUES ($1, 1, 1, 1, ARRAY[$2::uuid])",
+            "INSERT INTO tasklease.grant (session_id, grant_id, lease_token, attempt, task_ids) VALUES ($1, 1, 1, 1, ARRAY[$2::uuid])",
             &[&session.0, &t[1].0],
         )
         .await;
@@ -93,7 +93,7 @@ async fn a_retried_task_is_found_under_the_key_that_the_end_of_its_run_wrote() {
     world.execute("DELETE FROM tasklease.scheduled", &[]).await;
     world
         .execute(
-            "INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
+            "INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_token, attempt, task_ids)
              VALUES ($1, 0, $2, $3, 2, 2, ARRAY[$3::uuid])",
             &[&world.lane.0, &due, &task.0],
         )

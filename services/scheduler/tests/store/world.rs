@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use tasklease_scheduler::{
     domain::{
         backoff::Backoff,
-        ids::{GrantId, LaneId, LeaseKey, LeaseNo, SessionId, TaskId},
+        ids::{GrantId, LaneId, LeaseKey, LeaseToken, SessionId, TaskId},
         lease::Lease,
         name::{QueueName, TaskType},
         new_task::{NewTask, Start, TaskOptions},
         outcome::Outcome,
-        report::{Ending, TaskError},
+        report::{ReportedOutcome, TaskError},
         session::WorkerProfile,
         state::TaskState,
         task::TaskRecord,
@@ -274,14 +274,14 @@ pub(crate) fn now_us() -> i64 {
 pub(crate) fn key(task: TaskId, no: i32) -> LeaseKey {
     LeaseKey {
         task,
-        no: LeaseNo(no),
+        token: LeaseToken(no),
     }
 }
 
 pub(crate) fn succeeded(lease: &Lease) -> Verdict {
     reported(
         lease,
-        Ending::Succeeded {
+        ReportedOutcome::Succeeded {
             result: r#"{"ok": true}"#.into(),
         },
     )
@@ -298,7 +298,7 @@ pub(crate) fn failed(lease: &Lease) -> Verdict {
     };
     reported(
         &lease,
-        Ending::Failed {
+        ReportedOutcome::Failed {
             error: TaskError::new("BOOM", "it broke"),
             non_retryable: false,
             retry_after: None,
@@ -309,7 +309,7 @@ pub(crate) fn failed(lease: &Lease) -> Verdict {
 pub(crate) fn failed_for_good(lease: &Lease) -> Verdict {
     reported(
         lease,
-        Ending::Failed {
+        ReportedOutcome::Failed {
             error: TaskError::new("HOPELESS", "it cannot work"),
             non_retryable: true,
             retry_after: None,
@@ -320,7 +320,7 @@ pub(crate) fn failed_for_good(lease: &Lease) -> Verdict {
 pub(crate) fn released(lease: &Lease) -> Verdict {
     reported(
         lease,
-        Ending::Released {
+        ReportedOutcome::Released {
             message: "draining".into(),
         },
     )
@@ -329,13 +329,13 @@ pub(crate) fn released(lease: &Lease) -> Verdict {
 pub(crate) fn cancelled(lease: &Lease) -> Verdict {
     reported(
         lease,
-        Ending::Cancelled {
+        ReportedOutcome::Cancelled {
             message: "stopped".into(),
         },
     )
 }
 
-fn reported(lease: &Lease, ending: Ending) -> Verdict {
+fn reported(lease: &Lease, ending: ReportedOutcome) -> Verdict {
     verdict::reported(lease, "w", ending, TimedOut::No, 1.0)
 }
 

@@ -71,10 +71,10 @@ pub(crate) struct Actor {
     pub(super) leases: Leases,
     pub(super) outbox: Outbox,
     pub(super) credit: Credit,
-    /// Runs whose code has left news, in the order they did.
-    pub(super) with_news: VecDeque<LeaseKey>,
+    /// Runs whose code has left body, in the order they did.
+    pub(super) with_events: VecDeque<LeaseKey>,
     /// Runs with progress that must wait, and until when.
-    pub(super) delayed_news: BTreeSet<(Instant, LeaseKey)>,
+    pub(super) delayed_events: BTreeSet<(Instant, LeaseKey)>,
     /// Leases whose outcome was refused and replaced by another, and how often.
     pub(super) refusals: HashMap<LeaseKey, u32>,
     /// Code of lost leases, and when its future is dropped.
@@ -103,8 +103,8 @@ impl Actor {
             leases: Leases::default(),
             outbox: Outbox::default(),
             credit: Credit::new(settings.slots),
-            with_news: VecDeque::new(),
-            delayed_news: BTreeSet::new(),
+            with_events: VecDeque::new(),
+            delayed_events: BTreeSet::new(),
             refusals: HashMap::new(),
             lost_code: Vec::new(),
             stopping: Stopping::default(),
@@ -180,7 +180,7 @@ impl Actor {
         match event {
             Event::Claim(id, incoming) => self.on_claim(id, incoming, now),
             Event::Report(id, incoming) => self.on_report(id, incoming, now),
-            Event::News(key) => self.with_news.push_back(key),
+            Event::RunEvents(key) => self.with_events.push_back(key),
             Event::Returned {
                 key,
                 result,
@@ -210,11 +210,11 @@ impl Actor {
         self.drop_lost_code(Some(now));
         self.time_out_runs(now);
         self.end_overdue_runs(now);
-        while let Some((at, key)) = self.delayed_news.first().copied()
+        while let Some((at, key)) = self.delayed_events.first().copied()
             && at <= now
         {
-            self.delayed_news.pop_first();
-            self.with_news.push_back(key);
+            self.delayed_events.pop_first();
+            self.with_events.push_back(key);
         }
         self.advance_stopping(now);
         self.check_overdue(now);
@@ -252,7 +252,7 @@ impl Actor {
                 .and_then(|s| s.heartbeats.overdue_at()),
             self.leases.next_grace_end(),
             self.leases.next_deadline(),
-            self.delayed_news.first().map(|(at, _)| *at),
+            self.delayed_events.first().map(|(at, _)| *at),
             self.lost_code.iter().map(|(at, _)| *at).min(),
             self.stopping.next_wake(),
         ];

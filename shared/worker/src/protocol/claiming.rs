@@ -7,7 +7,7 @@ use tasklease_proto::{
     convert::duration_from_wire,
     v1::{
         Accepted, ClaimTaskRequest, ClaimTaskResponse, Credit as CreditMessage, Drain, LeasedTask,
-        SessionOpened, WorkerHello, claim_task_request, claim_task_response, report::News,
+        SessionOpened, WorkerHello, claim_task_request, claim_task_response, report::Body,
     },
 };
 use tonic::Code;
@@ -155,7 +155,7 @@ impl Actor {
         self.report.renew(now, target);
     }
 
-    /// Moves the report stream to the replica of the claim stream, where news of the worker's
+    /// Moves the report stream to the replica of the claim stream, where body of the worker's
     /// leases are cheapest.
     fn follow_claim_stream(&mut self, now: Instant) {
         if let (Some(claim), Some(report)) = (self.claim.picked(), self.report.picked())
@@ -226,7 +226,7 @@ impl Actor {
             self.outbox.push(key, outcome::released(why));
             return None;
         }
-        let accepted = self.outbox.push(key, News::Accepted(Accepted {}));
+        let accepted = self.outbox.push(key, Body::Accepted(Accepted {}));
         if let Some(reason) = self.leases.take_early_cancel(key) {
             self.leases.add_ended(key);
             self.outbox

@@ -16,8 +16,8 @@ pub(crate) enum Event {
     Claim(StreamId, Incoming<ClaimTaskResponse>),
     /// On a ReportProgress stream.
     Report(StreamId, Incoming<ReportProgressResponse>),
-    /// The code of a run has left news in its mailbox.
-    News(LeaseKey),
+    /// The code of a run has left body in its mailbox.
+    RunEvents(LeaseKey),
     /// The code of a run has returned.
     Returned {
         /// Whose run it was.

@@ -22,14 +22,14 @@ impl Actor {
         if self.stopping.is_requested() {
             self.lose_session(UNCONFIRMED, now);
         } else {
-            self.doubt_session(now);
+            self.suspend_session(now);
         }
     }
 
     /// Other workers may run this worker's tasks by now, or soon: its code stops. But if nobody could be heard because
     /// all schedulers or their database were away, the session may be alive, and then what the worker has to report
     /// still counts. So it keeps its reports, hands back what ran, and offers to go on with the session.
-    fn doubt_session(&mut self, now: Instant) {
+    fn suspend_session(&mut self, now: Instant) {
         let running = self.leases.running_keys();
         tracing::warn!(running = running.len(), "{UNCONFIRMED}; stopping its code");
         for key in running {
@@ -38,7 +38,7 @@ impl Actor {
                     Told::Nothing => outcome::released(UNCONFIRMED),
                     told => outcome::of_dropped(told),
                 };
-                self.push_end(key, ended.news, ended.accepted, outcome);
+                self.push_end(key, ended.events, ended.accepted, outcome);
                 self.stop_lost_code(ended.code, UNCONFIRMED, now);
             }
         }
@@ -65,8 +65,8 @@ impl Actor {
 
     /// Closes both streams; unless the worker stops, a claim stream is opened again at about this time.
     fn reconnect(&mut self, at: Instant) {
-        self.with_news.clear();
-        self.delayed_news.clear();
+        self.with_events.clear();
+        self.delayed_events.clear();
         self.hello_at = None;
         self.deferred.clear();
         self.report.shut();

@@ -7,10 +7,10 @@ use std::{
 
 use foldhash::{HashMap, fast::RandomState};
 use indexmap::IndexMap;
-use tasklease_proto::v1::{LeaseRef, report::News};
+use tasklease_proto::v1::{LeaseRef, report::Body};
 
 use crate::{
-    lease_key::LeaseKey, news::Fetched, outcome::Told, run::run_timeout, run_code::RunningCode,
+    lease_key::LeaseKey, outcome::Told, run::run_timeout, run_code::RunningCode, run_events::Fetched,
     stop::StopReason,
 };
 
@@ -36,7 +36,7 @@ struct Lease {
 pub(crate) struct EndedRun {
     pub(crate) code: RunningCode,
     /// What it left and nobody has fetched.
-    pub(crate) news: Vec<News>,
+    pub(crate) events: Vec<Body>,
     pub(crate) told: Told,
     /// The report that accepts the lease, if nothing of the run comes between it and the outcome.
     pub(crate) accepted: Option<EntryId>,
@@ -102,18 +102,18 @@ impl Leases {
         self.held.keys().map(|key| key.to_wire()).collect()
     }
 
-    /// The news that the code of a lease has left and that may leave now.
-    pub(crate) fn fetch_news(&mut self, key: LeaseKey, now: Instant) -> Fetched {
+    /// The events that the code of a lease has left and that may leave now.
+    pub(crate) fn fetch_events(&mut self, key: LeaseKey, now: Instant) -> Fetched {
         let Some(lease) = self.held.get_mut(&key) else {
             return Fetched::default();
         };
         let fetched = lease.code.as_ref().map(|code| code.run.mailbox.fetch(now));
         let fetched = fetched.unwrap_or_default();
-        lease.accepted = lease.accepted.filter(|_| fetched.news.is_empty());
+        lease.accepted = lease.accepted.filter(|_| fetched.events.is_empty());
         fetched
     }
 
-    /// The run has ended here: takes its code away, with the last news and what it was told.
+    /// The run has ended here: takes its code away, with the last events and what it was told.
     /// `None` if it had ended before or is not held.
     pub(crate) fn end(&mut self, key: LeaseKey) -> Option<EndedRun> {
         let lease = self.held.get_mut(&key)?;
@@ -125,12 +125,12 @@ impl Leases {
         if let Some(at) = code.run.deadline {
             self.deadlines.remove(&(at, key));
         }
-        let news = code.run.mailbox.close();
+        let events = code.run.mailbox.close();
         Some(EndedRun {
-            accepted: lease.accepted.filter(|_| news.is_empty()),
+            accepted: lease.accepted.filter(|_| events.is_empty()),
             told: std::mem::take(&mut lease.told),
             code,
-            news,
+            events,
         })
     }
 
@@ -262,8 +262,8 @@ mod tests {
 
     use super::{super::outbox::Outbox, *};
     use crate::{
-        news::NewsItem,
         run::{Host, Run},
+        run_events::RunEvent,
         slot::Slot,
     };
 
@@ -287,13 +287,13 @@ mod tests {
     }
 
     fn entry() -> EntryId {
-        Outbox::default().push(key("any"), News::Accepted(Accepted {}))
+        Outbox::default().push(key("any"), Body::Accepted(Accepted {}))
     }
 
     #[tokio::test]
     async fn an_outcome_can_take_the_place_of_the_acceptance_only_if_no_news_came_between() {
         let mut leases = Leases::default();
-        let progress = || NewsItem::Progress(Progress::default());
+        let progress = || RunEvent::Progress(Progress::default());
         for name in ["quiet", "fetched", "left"] {
             let code = code(key(name));
             let run = Arc::clone(&code.run);
@@ -302,7 +302,7 @@ mod tests {
                 run.mailbox.leave(progress());
             }
         }
-        let mut fetched = |name| leases.fetch_news(key(name), Instant::now()).news.len();
+        let mut fetched = |name| leases.fetch_events(key(name), Instant::now()).events.len();
         assert_eq!((fetched("quiet"), fetched("fetched")), (0, 1));
         let mut accepted = |name| leases.end(key(name)).expect("runs").accepted.is_some();
         assert_eq!(

@@ -8,7 +8,7 @@ use std::{
     ops::Range,
 };
 
-use tasklease_proto::v1::{Report, report::News};
+use tasklease_proto::v1::{Report, report::Body};
 
 use uuid::fmt::Hyphenated;
 
@@ -52,18 +52,18 @@ pub(crate) struct EntryId(u64);
 #[derive(Debug)]
 struct Entry {
     lease: LeaseKey,
-    news: News,
+    body: Body,
     bytes: usize,
     /// How many streams broke while it was the largest report under way.
     breaks: u32,
 }
 
 impl Entry {
-    fn new(lease: LeaseKey, news: News) -> Self {
+    fn new(lease: LeaseKey, body: Body) -> Self {
         Self {
-            bytes: bytes(&news),
+            bytes: bytes(&body),
             lease,
-            news,
+            body,
             breaks: 0,
         }
     }
@@ -72,7 +72,7 @@ impl Entry {
         Report {
             task_id: self.lease.task.to_string(),
             lease_token: self.lease.token,
-            news: Some(self.news.clone()),
+            body: Some(self.body.clone()),
         }
     }
 }
@@ -99,26 +99,26 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn push(&mut self, lease: LeaseKey, news: News) -> EntryId {
+    pub(crate) fn push(&mut self, lease: LeaseKey, body: Body) -> EntryId {
         let id = self.end();
-        let entry = Entry::new(lease, news);
+        let entry = Entry::new(lease, body);
         self.len += 1;
         self.bytes += entry.bytes;
         self.entries.push_back(Some(entry));
         EntryId(id)
     }
 
-    /// Puts news in the place of a report of the same lease that has not left; if it has, the news stand at the end.
-    pub(crate) fn push_instead(&mut self, id: EntryId, lease: LeaseKey, news: News) {
+    /// Puts body in the place of a report of the same lease that has not left; if it has, the body stand at the end.
+    pub(crate) fn push_instead(&mut self, id: EntryId, lease: LeaseKey, body: Body) {
         let waits = id.0 >= self.unsent;
         let index = self.index(id.0);
         match self.entries.get_mut(index) {
             Some(Some(entry)) if waits => {
-                let before = std::mem::replace(entry, Entry::new(lease, news)).bytes;
+                let before = std::mem::replace(entry, Entry::new(lease, body)).bytes;
                 self.bytes = self.bytes - before + entry.bytes;
             }
             _ => {
-                self.push(lease, news);
+                self.push(lease, body);
             }
         }
     }
@@ -165,7 +165,7 @@ impl Outbox {
         let gone: Vec<_> = gone
             .map(|entry| {
                 freed += entry.bytes;
-                (entry.lease, kind(&entry.news))
+                (entry.lease, kind(&entry.body))
             })
             .collect();
         self.bytes -= freed;
@@ -180,7 +180,7 @@ impl Outbox {
     pub(crate) fn stream_broke(
         &mut self,
         blame: Blame,
-        instead: impl FnOnce(usize) -> News,
+        instead: impl FnOnce(usize) -> Body,
     ) -> Option<LeaseKey> {
         let under_way = std::mem::take(&mut self.under_way);
         let indices = under_way
@@ -203,7 +203,7 @@ impl Outbox {
         }
         let (key, before) = (entry.lease, entry.bytes);
         self.bytes -= before;
-        if kind(&entry.news) == Kind::Outcome {
+        if kind(&entry.body) == Kind::Outcome {
             *entry = Entry::new(key, instead(before));
             self.bytes += entry.bytes;
         } else {
@@ -278,17 +278,17 @@ impl Outbox {
     }
 }
 
-fn kind(news: &News) -> Kind {
-    match news {
-        News::Accepted(_) => Kind::Accepted,
-        News::Progress(_) | News::Log(_) => Kind::Event,
-        News::Succeeded(_) | News::Failed(_) | News::Cancelled(_) | News::Released(_) => Kind::Outcome,
+fn kind(body: &Body) -> Kind {
+    match body {
+        Body::Accepted(_) => Kind::Accepted,
+        Body::Progress(_) | Body::Log(_) => Kind::Event,
+        Body::Succeeded(_) | Body::Failed(_) | Body::Cancelled(_) | Body::Released(_) => Kind::Outcome,
     }
 }
 
-/// Room on the wire, at most: the news, the lease, and the tags and lengths before them.
-fn bytes(news: &News) -> usize {
-    news.encoded_len() + Hyphenated::LENGTH + 20
+/// Room on the wire, at most: the body, the lease, and the tags and lengths before them.
+fn bytes(body: &Body) -> usize {
+    body.encoded_len() + Hyphenated::LENGTH + 20
 }
 
 #[cfg(test)]
@@ -301,27 +301,27 @@ mod tests {
         LeaseKey::named(name)
     }
 
-    fn log(number: i64, text: &str) -> News {
+    fn log(number: i64, text: &str) -> Body {
         let line = LogLine {
             level: "info".into(),
             message: text.into(),
             time: None,
             worker_time: None,
         };
-        News::Log(LogReport {
+        Body::Log(LogReport {
             event_number: number,
             line: Some(line),
         })
     }
 
-    fn result(bytes: usize) -> News {
-        News::Succeeded(Succeeded {
+    fn result(bytes: usize) -> Body {
+        Body::Succeeded(Succeeded {
             output: Some(Output::ResultJson(vec![b' '; bytes].into())),
         })
     }
 
-    fn outcome() -> News {
-        News::Released(Released::default())
+    fn outcome() -> Body {
+        Body::Released(Released::default())
     }
 
     fn names(batch: Option<Vec<Report>>) -> Vec<String> {
@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn reports_leave_in_order_and_stay_until_acknowledged() {
         let mut outbox = Outbox::default();
-        outbox.push(lease("a"), News::Accepted(Accepted {}));
+        outbox.push(lease("a"), Body::Accepted(Accepted {}));
         outbox.push(lease("b"), outcome());
         assert_eq!(names(outbox.next_batch(1)), ["a", "b"]);
         assert_eq!(
@@ -371,10 +371,10 @@ mod tests {
     #[test]
     fn news_take_the_place_of_a_report_that_has_not_left_and_of_no_other() {
         let mut outbox = Outbox::default();
-        let sent = outbox.push(lease("a"), News::Accepted(Accepted {}));
+        let sent = outbox.push(lease("a"), Body::Accepted(Accepted {}));
         outbox.next_batch(1);
-        let waits = outbox.push(lease("b"), News::Accepted(Accepted {}));
-        outbox.push(lease("c"), News::Accepted(Accepted {}));
+        let waits = outbox.push(lease("b"), Body::Accepted(Accepted {}));
+        outbox.push(lease("c"), Body::Accepted(Accepted {}));
         outbox.push_instead(sent, lease("a"), outcome());
         outbox.push_instead(waits, lease("b"), outcome());
         assert_eq!(names(outbox.next_batch(2)), ["b", "c", "a"]);

@@ -10,7 +10,7 @@ use tasklease_proto::{
     convert::duration_from_wire,
     v1::{
         Acknowledgement, CancelNotice, Heartbeat, HeldLeases, ReportBatch, ReportOpen, ReportProgressRequest,
-        ReportProgressResponse, report::News, report_progress_request, report_progress_response,
+        ReportProgressResponse, report::Body, report_progress_request, report_progress_response,
     },
 };
 use tonic::Code;
@@ -244,21 +244,21 @@ impl Actor {
                 Draining::No
             };
             let outcome = outcome::of_return(result, &ended.told, draining);
-            self.push_end(key, ended.news, ended.accepted, outcome);
+            self.push_end(key, ended.events, ended.accepted, outcome);
         }
     }
 
-    /// Reports how a run ended, after its last news. An outcome says that the lease was accepted: an acceptance that
+    /// Reports how a run ended, after its last body. An outcome says that the lease was accepted: an acceptance that
     /// has not left yet need not leave any more.
     pub(super) fn push_end(
         &mut self,
         key: LeaseKey,
-        news: Vec<News>,
+        body: Vec<Body>,
         accepted: Option<EntryId>,
-        outcome: News,
+        outcome: Body,
     ) {
-        for news in news {
-            self.outbox.push(key, news);
+        for body in body {
+            self.outbox.push(key, body);
         }
         match accepted {
             Some(accepted) => self.outbox.push_instead(accepted, key, outcome),
@@ -289,7 +289,7 @@ impl Actor {
         if let Some(ended) = self.leases.end(key) {
             ended.code.abort.abort();
             let outcome = outcome::of_dropped(&ended.told);
-            self.push_end(key, ended.news, ended.accepted, outcome);
+            self.push_end(key, ended.events, ended.accepted, outcome);
         }
     }
 
@@ -345,13 +345,13 @@ impl Actor {
     fn send_reports(&mut self, now: Instant) {
         while self.outbox.under_way() < MAX_BATCHES {
             if !self.outbox.has_unsent() {
-                // News are fetched only when they can leave, so what waits is bounded per run.
-                for key in std::mem::take(&mut self.with_news) {
-                    let fetched = self.leases.fetch_news(key, now);
-                    for news in fetched.news {
-                        self.outbox.push(key, news);
+                // Body are fetched only when they can leave, so what waits is bounded per run.
+                for key in std::mem::take(&mut self.with_events) {
+                    let fetched = self.leases.fetch_events(key, now);
+                    for body in fetched.events {
+                        self.outbox.push(key, body);
                     }
-                    self.delayed_news.extend(fetched.again_at.map(|at| (at, key)));
+                    self.delayed_events.extend(fetched.again_at.map(|at| (at, key)));
                 }
             }
             let sequence = self.last_sequence + 1;

@@ -104,7 +104,7 @@ impl Rpc for ReportProgressRequest {
     }
 }
 
-/// Starts to open a stream; all further news come as events.
+/// Starts to open a stream; all further body come as events.
 pub(crate) fn open<R: Rpc>(
     id: StreamId,
     connector: Connector,

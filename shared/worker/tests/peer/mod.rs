@@ -8,7 +8,7 @@ use tasklease_proto::v1::{
     LeasedTask, ListWorkersRequest, ListWorkersResponse, RefusedReport, Report, ReportOpened,
     ReportProgressRequest, ReportProgressResponse, SessionOpened, WorkerHello, claim_task_request,
     claim_task_response,
-    report::News,
+    report::Body,
     report_progress_request, report_progress_response,
     worker_service_server::{WorkerService, WorkerServiceServer},
 };
@@ -319,17 +319,17 @@ impl ReportStream {
     }
 
     /// The next report, which must be about this task.
-    pub(crate) async fn news_of(&mut self, name: &str) -> News {
+    pub(crate) async fn body_of(&mut self, name: &str) -> Body {
         let report = self.report().await;
         assert_eq!((report.task_id, report.lease_token), (id_of(name), 1));
-        report.news.expect("news")
+        report.body.expect("body")
     }
 
     pub(crate) async fn expect_accepted(&mut self, name: &str) {
-        let news = self.news_of(name).await;
+        let body = self.body_of(name).await;
         assert!(
-            matches!(news, News::Accepted(_)),
-            "expected accepted, got {news:?}"
+            matches!(body, Body::Accepted(_)),
+            "expected accepted, got {body:?}"
         );
     }
 
@@ -348,7 +348,7 @@ impl ReportStream {
     }
 
     /// Refuses the next report, which must be about this task.
-    pub(crate) async fn refuse(&mut self, name: &str, message: &str) -> News {
+    pub(crate) async fn refuse(&mut self, name: &str, message: &str) -> Body {
         let (sequence, report) = self.unacknowledged().await;
         assert_eq!(report.task_id, id_of(name));
         self.answer(Acknowledgement {
@@ -359,13 +359,13 @@ impl ReportStream {
             }],
             ..Acknowledgement::default()
         });
-        report.news.expect("news")
+        report.body.expect("body")
     }
 
     /// How the task's run ends, which a report of its acceptance may precede.
-    pub(crate) async fn outcome_of(&mut self, name: &str) -> News {
-        match self.news_of(name).await {
-            News::Accepted(_) => self.news_of(name).await,
+    pub(crate) async fn outcome_of(&mut self, name: &str) -> Body {
+        match self.body_of(name).await {
+            Body::Accepted(_) => self.body_of(name).await,
             outcome => outcome,
         }
     }

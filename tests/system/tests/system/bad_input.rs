@@ -8,11 +8,11 @@ use prost::Message as _;
 use serde_json::json;
 use tasklease_proto::v1::{
     CancelTaskRequest, GetTaskRequest, ListTasksRequest, RetryPolicy, SubmitTaskRequest, SubmitTaskResponse,
-    SubmitTasksRequest, TaskSpec, WatchTaskRequest, report::News, succeeded::Output, task_spec::Input,
+    SubmitTasksRequest, TaskSpec, WatchTaskRequest, report::Body, succeeded::Output, task_spec::Input,
 };
 use tasklease_tests::{
-    Answer, BytesCodec, Database, RawWorker, Scheduler, ended, in_time, millis, new_task_id, spec, succeeded,
-    timeless_client, with_payload,
+    Answer, BytesCodec, Database, RawWorker, Scheduler, client_without_deadline, ended, in_time, millis,
+    new_task_id, spec, succeeded, with_payload,
 };
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
@@ -496,7 +496,7 @@ async fn a_call_that_takes_longer_than_its_deadline_says_so() {
         ..Default::default()
     });
     watch.set_timeout(Duration::from_millis(300));
-    let mut client = timeless_client(&scheduler).await;
+    let mut client = client_without_deadline(&scheduler).await;
     let mut updates = client.watch_task(watch).await.unwrap().into_inner();
     assert!(in_time("a snapshot", updates.message()).await.unwrap().is_some());
     let end = in_time("the deadline", updates.message()).await.unwrap_err();
@@ -526,17 +526,17 @@ async fn a_result_that_breaks_a_rule_is_refused_and_the_run_can_still_fail() {
     let lease = worker.next_accepted().await;
 
     let too_large = succeeded(&json!({ "big": "x".repeat(MIB) }));
-    let no_object = News::Succeeded(tasklease_proto::v1::Succeeded {
+    let no_object = Body::Succeeded(tasklease_proto::v1::Succeeded {
         output: Some(Output::ResultJson(Bytes::from_static(b"[]"))),
     });
-    for news in [too_large, no_object] {
-        let answer = worker.report(&lease, news).await;
+    for body in [too_large, no_object] {
+        let answer = worker.report(&lease, body).await;
         assert!(
             matches!(&answer, Ok(Answer::Refused(why)) if why.contains("result")),
             "{answer:?}"
         );
     }
-    let failed = News::Failed(tasklease_proto::v1::Failed {
+    let failed = Body::Failed(tasklease_proto::v1::Failed {
         non_retryable: true,
         ..tasklease_proto::v1::Failed::default()
     });

@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 use serde_json::json;
 use tasklease_proto::v1::{
     LogLine, LogReport, Progress, ProgressReport, TaskState, WatchTaskRequest, WatchTaskResponse,
-    report::News, watch_task_response::Update,
+    report::Body, watch_task_response::Update,
 };
 use tasklease_tests::{Answer, Database, RawWorker, Scheduler, in_time, spec, succeeded};
 use tonic::Streaming;
@@ -47,8 +47,8 @@ fn has_ended(update: Option<&WatchTaskResponse>) -> bool {
     matches!(update.unwrap().update, Some(Update::Ended(_)))
 }
 
-fn progress(step: i64) -> News {
-    News::Progress(ProgressReport {
+fn progress(step: i64) -> Body {
+    Body::Progress(ProgressReport {
         event_number: step,
         progress: Some(Progress {
             percent: Some(step as f64),
@@ -106,7 +106,7 @@ async fn a_watch_of_a_finished_task_gives_its_history_and_ends_at_once() {
         message: "half of it".to_owned(),
         ..LogLine::default()
     };
-    let line = News::Log(LogReport {
+    let line = Body::Log(LogReport {
         event_number: 2,
         line: Some(line),
     });

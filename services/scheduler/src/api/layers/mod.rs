@@ -1,7 +1,7 @@
 //! What every call has in common, as tower layers.
 
 mod deadline;
-mod repair;
 mod request_id;
+mod status_codes;
 
-pub use self::{deadline::DeadlineLayer, repair::RepairLayer, request_id::RequestIdLayer};
+pub use self::{deadline::DeadlineLayer, request_id::RequestIdLayer, status_codes::StatusCodesLayer};

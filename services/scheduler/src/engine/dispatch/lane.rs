@@ -17,7 +17,7 @@ pub(super) struct Lane {
     /// The lowest place that was heard of since what is under way began.
     heard: Option<Mark>,
     /// True if something may have been missed since what is under way began.
-    doubted: bool,
+    must_recheck: bool,
     /// How many tasks a bundle of it held when it was last looked at.
     bundle_size: usize,
 }
@@ -49,7 +49,7 @@ impl Lane {
             standing: Standing::Unknown,
             under_way: UnderWay::Nothing,
             heard: None,
-            doubted: false,
+            must_recheck: false,
             // If they are smaller, the first claim finds too little; if they were larger, it would lock too much.
             bundle_size: BUNDLE,
         }
@@ -90,8 +90,8 @@ impl Lane {
     }
 
     /// Tasks may wait anywhere: something may have been missed.
-    pub(super) fn doubt(&mut self) {
-        self.doubted = true;
+    pub(super) fn recheck(&mut self) {
+        self.must_recheck = true;
         self.mark = Mark::START;
         self.standing = Standing::Unknown;
     }
@@ -107,7 +107,7 @@ impl Lane {
     fn begin(&mut self, what: UnderWay) {
         self.under_way = what;
         self.heard = None;
-        self.doubted = false;
+        self.must_recheck = false;
     }
 
     /// A look from the mark found its first task here, or none.
@@ -124,11 +124,11 @@ impl Lane {
             }
             (None, None) => self.standing = Standing::Drained,
         }
-        self.look_again_if_doubted();
+        self.recheck_if_asked();
     }
 
-    fn look_again_if_doubted(&mut self) {
-        if self.doubted {
+    fn recheck_if_asked(&mut self) {
+        if self.must_recheck {
             self.mark = Mark::START;
             self.standing = Standing::Unknown;
         }
@@ -170,7 +170,7 @@ impl Lane {
             self.mark = self.mark.min(heard);
             self.standing = Standing::Waiting;
         }
-        self.look_again_if_doubted();
+        self.recheck_if_asked();
     }
 }
 

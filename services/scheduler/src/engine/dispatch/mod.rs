@@ -194,11 +194,11 @@ impl Dispatch {
     }
 
     /// Every lane may hold tasks anywhere: something may have been missed.
-    pub(super) fn doubt_all(&mut self) {
+    pub(super) fn recheck_all(&mut self) {
         let ids: Vec<LaneId> = self.lanes.keys().copied().collect();
         for id in ids {
             if let Some(lane) = self.lanes.get_mut(&id) {
-                lane.doubt();
+                lane.recheck();
             }
             self.tell_pools(id);
         }

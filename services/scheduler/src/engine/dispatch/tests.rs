@@ -91,7 +91,7 @@ impl Model {
             }
             Step::Poll => self.poll(),
             Step::Doubt => {
-                self.dispatch.doubt_all();
+                self.dispatch.recheck_all();
                 self.announce_all();
             }
             Step::Pause(l) => {

@@ -1,11 +1,11 @@
 -- cancel_running: opens the run row of the current lease as a cancel request, which only lets it end CANCELLED.
 -- No row if the task waits, has ended, or changed while this ran: look again.
 -- $1 task id, $2 reason, $3 grace (µs)
-INSERT INTO tasklease.run (task_id, lease_no, outcome, final, attempt, started_at, worker, cancel_reason,
+INSERT INTO tasklease.run (task_id, lease_token, outcome, final, attempt, started_at, worker, cancel_reason,
                            cancel_deadline)
-SELECT n.id, n.lease_no, 0, false, n.attempt, n.started_at, n.worker, $2,
+SELECT n.id, n.lease_token, 0, false, n.attempt, n.started_at, n.worker, $2,
        clock_timestamp() + $3::bigint * interval '1 microsecond'
 FROM tasklease.task_now n
 WHERE n.id = $1 AND n.state = 4 AND NOT n.cancel_requested
-ON CONFLICT (task_id, lease_no) DO NOTHING
-RETURNING lease_no
+ON CONFLICT (task_id, lease_token) DO NOTHING
+RETURNING lease_token

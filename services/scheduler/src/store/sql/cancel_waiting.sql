@@ -11,20 +11,20 @@ from_bundle AS (
     WHERE r.lane = place.lane AND r.rank = place.rank AND r.order_key = place.order_key
       AND r.first_task BETWEEN place.first_task AND place.id AND place.id = ANY (r.task_ids)
       AND cardinality(r.task_ids) > 1
-    RETURNING r.lease_no, r.attempt, r.rank, r.order_key
+    RETURNING r.lease_token, r.attempt, r.rank, r.order_key
 ),
 whole_bundle AS (
     DELETE FROM tasklease.ready r USING place
     WHERE r.lane = place.lane AND r.rank = place.rank AND r.order_key = place.order_key
       AND r.first_task = place.id AND cardinality(r.task_ids) = 1
-    RETURNING r.lease_no, r.attempt
+    RETURNING r.lease_token, r.attempt
 ),
 from_scheduled AS (
-    DELETE FROM tasklease.scheduled s WHERE s.task_id = $1 RETURNING s.lease_no, s.attempt
+    DELETE FROM tasklease.scheduled s WHERE s.task_id = $1 RETURNING s.lease_token, s.attempt
 )
-INSERT INTO tasklease.run (task_id, lease_no, outcome, final, attempt, finished_at, cancel_reason)
-SELECT $1, lease_no, 3, true, attempt - 1, now(), $2
-FROM (SELECT lease_no, attempt FROM from_bundle
+INSERT INTO tasklease.run (task_id, lease_token, outcome, final, attempt, finished_at, cancel_reason)
+SELECT $1, lease_token, 3, true, attempt - 1, now(), $2
+FROM (SELECT lease_token, attempt FROM from_bundle
       UNION ALL SELECT * FROM whole_bundle
       UNION ALL SELECT * FROM from_scheduled) AS waiting
 RETURNING (SELECT lane FROM place), (SELECT rank FROM from_bundle), (SELECT order_key FROM from_bundle)

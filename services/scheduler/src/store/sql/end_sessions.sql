@@ -5,18 +5,18 @@ WITH gone AS (
     DELETE FROM tasklease.session WHERE id = ANY ($1::uuid[]) RETURNING id, name, was_spared
 ),
 held AS MATERIALIZED (
-    SELECT session_id, grant_id, lease_no, attempt FROM tasklease.lease
+    SELECT session_id, grant_id, lease_token, attempt FROM tasklease.grant
     WHERE session_id = ANY ($1::uuid[])
-    ORDER BY session_id, grant_id, lease_no, attempt
+    ORDER BY session_id, grant_id, lease_token, attempt
     FOR UPDATE
 ),
 grants AS (
-    DELETE FROM tasklease.lease l USING held
-    WHERE (l.session_id, l.grant_id, l.lease_no, l.attempt)
-          = (held.session_id, held.grant_id, held.lease_no, held.attempt)
-    RETURNING l.session_id, l.grant_id, l.task_ids, l.lease_no, l.attempt, l.created_at
+    DELETE FROM tasklease.grant l USING held
+    WHERE (l.session_id, l.grant_id, l.lease_token, l.attempt)
+          = (held.session_id, held.grant_id, held.lease_token, held.attempt)
+    RETURNING l.session_id, l.grant_id, l.task_ids, l.lease_token, l.attempt, l.created_at
 )
-SELECT grants.session_id, gone.name AS worker, gone.was_spared, u.task_id, grants.grant_id, grants.lease_no,
+SELECT grants.session_id, gone.name AS worker, gone.was_spared, u.task_id, grants.grant_id, grants.lease_token,
        grants.attempt, t.lane, t.max_attempts,
        (extract(epoch FROM grants.created_at) * 1000000)::bigint AS started_us,
        losses.alone, losses.in_company
@@ -30,4 +30,4 @@ CROSS JOIN LATERAL (
     FROM tasklease.run r WHERE r.task_id = u.task_id AND r.outcome = 5
 ) AS losses
 WHERE NOT EXISTS (SELECT FROM tasklease.run r
-                  WHERE r.task_id = u.task_id AND r.lease_no = grants.lease_no AND r.outcome <> 0)
+                  WHERE r.task_id = u.task_id AND r.lease_token = grants.lease_token AND r.outcome <> 0)

@@ -10,7 +10,7 @@ WITH looked_at AS MATERIALIZED (
          -- Read range by range and newest first, and no further than asked for.
          LATERAL (SELECT task_id AS id, outcome FROM tasklease.run
                   WHERE task_id >= range.low AND task_id < range.high
-                  ORDER BY task_id DESC, lease_no DESC
+                  ORDER BY task_id DESC, lease_token DESC
                   LIMIT $4) AS found
     LIMIT $4
 )

@@ -3,11 +3,11 @@
 WITH scheduled AS MATERIALIZED (SELECT task_id FROM tasklease.scheduled LIMIT $2),
 leased AS (
     SELECT t.lane, count(*) AS n
-    FROM tasklease.lease g
+    FROM tasklease.grant g
     CROSS JOIN LATERAL unnest(g.task_ids) AS u (task_id)
     JOIN tasklease.task t ON t.id = u.task_id
     WHERE NOT EXISTS (SELECT FROM tasklease.run r
-                      WHERE r.task_id = u.task_id AND r.lease_no = g.lease_no AND r.outcome <> 0)
+                      WHERE r.task_id = u.task_id AND r.lease_token = g.lease_token AND r.outcome <> 0)
     GROUP BY t.lane
 ),
 waiting AS (

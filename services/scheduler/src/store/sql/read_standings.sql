@@ -1,12 +1,12 @@
 -- read_standings: what tells of each task whether anything is new. Tasks that are gone are missing.
 -- $1 ids
-SELECT p.id, p.state, p.lease_no, p.cancel_requested, (extract(epoch FROM p.due_at) * 1000000)::bigint AS due_us,
-       coalesce(e.lease_no, 0) AS event_lease_no, coalesce(e.event_no, 0) AS event_no
+SELECT p.id, p.state, p.lease_token, p.cancel_requested, (extract(epoch FROM p.due_at) * 1000000)::bigint AS due_us,
+       coalesce(e.lease_token, 0) AS event_lease_no, coalesce(e.event_no, 0) AS event_no
 FROM tasklease.task_place p
 LEFT JOIN LATERAL (
-    SELECT lease_no, event_no FROM tasklease.task_event
+    SELECT lease_token, event_no FROM tasklease.task_event
     WHERE task_id = p.id
-    ORDER BY lease_no DESC, event_no DESC LIMIT 1
+    ORDER BY lease_token DESC, event_no DESC LIMIT 1
 ) e ON true
 WHERE p.id = ANY ($1::uuid[])
   -- Lane 0: the id of a deleted task.

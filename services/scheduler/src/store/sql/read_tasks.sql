@@ -11,7 +11,7 @@ granted AS MATERIALIZED (
       AND (task_id IN (SELECT id FROM place WHERE state = 4)) IS TRUE
 )
 SELECT p.id, q.namespace, q.name AS queue, l.task_type, p.lane, p.state, coalesce(p.attempt, g.attempt, 0) AS attempt,
-       p.lease_no, p.cancel_requested, coalesce(n.name, p.worker) AS worker, p.error_type, p.error_message,
+       p.lease_token, p.cancel_requested, coalesce(n.name, p.worker) AS worker, p.error_type, p.error_message,
        CASE WHEN $2 THEN p.error_detail END AS error_detail, p.cancel_reason,
        (extract(epoch FROM coalesce(g.started_at, p.started_at)) * 1000000)::bigint AS started_us,
        (extract(epoch FROM p.finished_at) * 1000000)::bigint AS finished_us,
@@ -31,11 +31,11 @@ FROM place p
 JOIN tasklease.task t ON t.id = p.id
 JOIN tasklease.lane l ON l.id = p.lane
 JOIN tasklease.queue q ON q.id = l.queue_id
-LEFT JOIN granted g ON g.task_id = p.id AND g.lease_no = p.lease_no AND p.state = 4
+LEFT JOIN granted g ON g.task_id = p.id AND g.lease_token = p.lease_token AND p.state = 4
 LEFT JOIN tasklease.session n ON n.id = g.session_id
 LEFT JOIN LATERAL (
     SELECT percent, message, card, at, worker_at FROM tasklease.task_event
-    WHERE task_id = p.id AND kind = 1 AND lease_no = p.lease_no
+    WHERE task_id = p.id AND kind = 1 AND lease_token = p.lease_token
     ORDER BY event_no DESC LIMIT 1
 ) e ON true
 ORDER BY p.id DESC

@@ -8,17 +8,17 @@ WITH page AS MATERIALIZED (
     FROM tasklease.task WHERE id < $1 ORDER BY id DESC LIMIT $2
 ),
 unfinished AS MATERIALIZED (
-    SELECT page.id, page.lane, page.rank, r.lease_no, r.outcome, coalesce(r.attempt, 1) AS attempt,
+    SELECT page.id, page.lane, page.rank, r.lease_token, r.outcome, coalesce(r.attempt, 1) AS attempt,
            coalesce(r.next_order_key, page.order_key) AS order_key
     FROM page
-    LEFT JOIN LATERAL (SELECT * FROM tasklease.run WHERE run.task_id = page.id ORDER BY lease_no DESC LIMIT 1) r
+    LEFT JOIN LATERAL (SELECT * FROM tasklease.run WHERE run.task_id = page.id ORDER BY lease_token DESC LIMIT 1) r
            ON true
     WHERE r.final IS NOT TRUE AND page.created_at < now() - $3::bigint * interval '1 microsecond'
       -- Lane 0: the id of a deleted task.
       AND page.lane <> 0
 ),
 leased AS MATERIALIZED (
-    SELECT DISTINCT unnest(task_ids) AS id FROM tasklease.lease WHERE EXISTS (SELECT FROM unfinished)
+    SELECT DISTINCT unnest(task_ids) AS id FROM tasklease.grant WHERE EXISTS (SELECT FROM unfinished)
 ),
 strays AS (
     SELECT u.*
@@ -33,20 +33,20 @@ strays AS (
 ),
 ended AS (
     -- An open cancel request (0) is honoured: nobody is left who could end the run.
-    INSERT INTO tasklease.run AS r (task_id, lease_no, outcome, final, attempt, finished_at, error_type, error_message,
+    INSERT INTO tasklease.run AS r (task_id, lease_token, outcome, final, attempt, finished_at, error_type, error_message,
                                     next_order_key)
-    SELECT id, CASE WHEN outcome = 0 THEN lease_no ELSE coalesce(lease_no, 0) + 1 END, 5, false, attempt, now(),
+    SELECT id, CASE WHEN outcome = 0 THEN lease_token ELSE coalesce(lease_token, 0) + 1 END, 5, false, attempt, now(),
            'STRAY', 'the task was found in no place', order_key
     FROM strays
     ORDER BY id
-    ON CONFLICT (task_id, lease_no) DO UPDATE
+    ON CONFLICT (task_id, lease_token) DO UPDATE
     SET outcome = 3, final = true, finished_at = now(), error_type = 'STRAY', next_order_key = NULL
     WHERE r.outcome = 0
-    RETURNING task_id, lease_no, final
+    RETURNING task_id, lease_token, final
 ),
 rescued AS (
-    INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
-    SELECT s.lane, s.rank, s.order_key, s.id, ended.lease_no + 1,
+    INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_token, attempt, task_ids)
+    SELECT s.lane, s.rank, s.order_key, s.id, ended.lease_token + 1,
            s.attempt + CASE WHEN s.outcome IN (2, 4, 5) THEN 1 ELSE 0 END, ARRAY[s.id]
     FROM ended
     JOIN strays s ON s.id = ended.task_id

@@ -24,26 +24,26 @@ stored AS (
                  unnest($9::json[]) AS options) AS u
 ),
 now_ready AS (
-    INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
+    INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_token, attempt, task_ids)
     SELECT ($2::int[])[b.first], ($3::smallint[])[b.first], clock.us, ($1::uuid[])[b.first], 1, 1,
            ($1::uuid[])[b.first:b.last]
     FROM clock, unnest($12::int[], $13::int[]) AS b (first, last)
 ),
 overdue AS (
-    INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_no, attempt, task_ids)
+    INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_token, attempt, task_ids)
     SELECT u.lane, u.rank, clock.us, u.id, 1, 1, ARRAY[u.id]
     FROM clock, unnest($1::uuid[], $2::int[], $3::smallint[], $6::bigint[]) AS u (id, lane, rank, start_us)
     WHERE cardinality($6::bigint[]) > 0 AND u.start_us <= clock.us
 ),
 granted AS (
-    INSERT INTO tasklease.lease (session_id, grant_id, lease_no, attempt, task_ids)
+    INSERT INTO tasklease.grant (session_id, grant_id, lease_token, attempt, task_ids)
     SELECT u.session_id, $11::bigint, 1, 1, array_agg(u.id)
     FROM (SELECT unnest($1::uuid[]) AS id, unnest($10::uuid[]) AS session_id) AS u
     WHERE cardinality($10::uuid[]) > 0 AND u.session_id IS NOT NULL
     GROUP BY u.session_id
 ),
 later AS (
-    INSERT INTO tasklease.scheduled (task_id, due_at, lease_no, attempt)
+    INSERT INTO tasklease.scheduled (task_id, due_at, lease_token, attempt)
     SELECT u.id, to_timestamp(coalesce(u.start_us, clock.us + u.delay_us) / 1000000.0), 1, 1
     FROM clock, unnest($1::uuid[], $6::bigint[], $7::bigint[]) AS u (id, start_us, delay_us)
     WHERE cardinality($6::bigint[]) + cardinality($7::bigint[]) > 0

@@ -34,7 +34,7 @@ first_ready AS MATERIALIZED (
 )
 SELECT NOT EXISTS (SELECT FROM away)
        AND EXISTS (SELECT FROM tasklease.session WHERE expires_at < clock_timestamp()) AS expired,
-       EXISTS (SELECT FROM tasklease.lease l
+       EXISTS (SELECT FROM tasklease.grant l
                WHERE NOT EXISTS (SELECT FROM tasklease.session s WHERE s.id = l.session_id)) AS orphaned,
        EXISTS (SELECT FROM tasklease.run WHERE outcome = 0) AS cancelling,
        (SELECT greatest(0, (extract(epoch FROM due_at - clock_timestamp()) * 1000000)::bigint)

@@ -1,4 +1,4 @@
--- retain_events: looks at the events of the next tasks in id order and removes the old ones.
+-- delete_old_events: looks at the events of the next tasks in id order and removes the old ones.
 -- $1 above this task id, $2 up to this task id, $3 look at so many tasks at most, $4 keep (µs),
 -- $5 remove at most so many events; if there were more, the same page comes again
 WITH page AS MATERIALIZED (

@@ -19,36 +19,36 @@ const MESSAGE: &str = "grpc-message";
 
 /// Repairs the codes of a service's refusals.
 #[derive(Debug, Clone, Copy)]
-pub struct RepairLayer;
+pub struct StatusCodesLayer;
 
 /// A service whose refusals carry the usual codes.
 #[derive(Debug, Clone)]
-pub struct Repair<S> {
+pub struct StatusCodes<S> {
     inner: S,
 }
 
-impl<S> Layer<S> for RepairLayer {
-    type Service = Repair<S>;
+impl<S> Layer<S> for StatusCodesLayer {
+    type Service = StatusCodes<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Repair { inner }
+        StatusCodes { inner }
     }
 }
 
-impl<S, B, R> Service<Request<B>> for Repair<S>
+impl<S, B, R> Service<Request<B>> for StatusCodes<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = RepairFuture<S::Future>;
+    type Future = StatusCodesFuture<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        RepairFuture {
+        StatusCodesFuture {
             inner: self.inner.call(request),
         }
     }
@@ -56,13 +56,13 @@ where
 
 pin_project! {
     /// A call whose refusal is repaired.
-    pub struct RepairFuture<F> {
+    pub struct StatusCodesFuture<F> {
         #[pin]
         inner: F,
     }
 }
 
-impl<F, R, E> Future for RepairFuture<F>
+impl<F, R, E> Future for StatusCodesFuture<F>
 where
     F: Future<Output = Result<Response<R>, E>>,
 {

@@ -3,7 +3,7 @@
 use foldhash::HashMap;
 use tokio::time::Instant;
 
-use super::{Engine, fleet::Overdue};
+use super::{Engine, local_sessions::Overdue};
 use crate::domain::{
     error::Error,
     ids::SessionId,
@@ -14,17 +14,20 @@ use crate::domain::{
 pub(super) async fn run_once(engine: &Engine, now: Instant) -> Result<(), Error> {
     let parts = &engine.parts;
     engine.reconcile_leases().await;
-    parts.fleet.stop_timed_out(now, parts.timing.timeout_grace);
+    parts
+        .local_sessions
+        .stop_timed_out(now, parts.timing.timeout_grace);
     let mut verdicts: HashMap<SessionId, Vec<Verdict>> = HashMap::default();
-    for (session, overdue) in parts
-        .fleet
-        .take_overdue(now, parts.timing.accept, parts.timing.timeout_grace)
+    for (session, overdue) in
+        parts
+            .local_sessions
+            .take_overdue(now, parts.timing.accept, parts.timing.timeout_grace)
     {
         let verdict = match overdue {
             Overdue::NotAccepted(settling) => verdict::not_accepted(&settling.lease, settling.worker),
             Overdue::TimedOut(settling) => verdict::overdue(&settling.lease, settling.worker, rand::random()),
         };
-        tracing::info!(%session, lease = %verdict.key, outcome = ?verdict.end.outcome(), "took a lease back");
+        tracing::info!(%session, lease = %verdict.key, outcome = ?verdict.disposition.outcome(), "took a lease back");
         verdicts.entry(session).or_default().push(verdict);
     }
     // Nobody waits for the answers: what is not stored now is found again.

@@ -15,11 +15,11 @@ const SCRIPT: &str = r#"read -r _; read -r pid <"$1" && [ "$pid" = "$2" ] && kil
 
 /// A small process that outlives a killed owner just long enough to stop its server.
 #[derive(Debug)]
-pub(crate) struct Watcher {
+pub(crate) struct OrphanReaper {
     child: Child,
 }
 
-impl Watcher {
+impl OrphanReaper {
     /// Starts to watch over the server `pid`, which writes `pid_file`.
     pub(crate) fn start(pid_file: &Path, pid: u32, user: ServerUser) -> Result<Self, Error> {
         let mut command = Command::new("/bin/sh");
@@ -39,7 +39,7 @@ impl Watcher {
     }
 }
 
-impl Drop for Watcher {
+impl Drop for OrphanReaper {
     fn drop(&mut self) {
         // The owner has stopped the server itself, or there is none: both calls fail
         // only if the watcher is gone already.

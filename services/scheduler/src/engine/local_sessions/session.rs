@@ -13,7 +13,7 @@ use crate::{
         lease::Lease,
         verdict::TimedOut,
     },
-    store::{ClaimedTask, KnownLease, OpenCancel},
+    store::{ClaimedTask, KnownLease, StopOrder},
 };
 
 /// A stream of a session, and the way to push onto it.
@@ -288,7 +288,7 @@ impl Session {
         }
         let orders = over
             .iter()
-            .map(|key| OpenCancel {
+            .map(|key| StopOrder {
                 key: *key,
                 reason: "timed out".into(),
                 grace,
@@ -303,8 +303,8 @@ impl Session {
         }
     }
 
-    pub(super) fn push_cancels(&mut self, cancels: &[OpenCancel]) {
-        let mine: Vec<OpenCancel> = cancels
+    pub(super) fn push_cancels(&mut self, cancels: &[StopOrder]) {
+        let mine: Vec<StopOrder> = cancels
             .iter()
             .filter(|cancel| self.leases.get(&cancel.key).is_some_and(|held| !held.stop_sent))
             .cloned()

@@ -19,7 +19,7 @@ const MAX_LOGS: usize = 256;
 
 /// One thing that code reported.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum NewsItem {
+pub(crate) enum RunEvent {
     Progress(Progress),
     Log(LogLine),
 }
@@ -27,7 +27,7 @@ pub(crate) enum NewsItem {
 /// What a fetch brought.
 #[derive(Debug, Default)]
 pub(crate) struct Fetched {
-    pub(crate) news: Vec<report::News>,
+    pub(crate) events: Vec<report::Body>,
     /// When to fetch again, because progress had to stay.
     pub(crate) again_at: Option<Instant>,
 }
@@ -60,10 +60,10 @@ enum Reader {
 }
 
 impl Buffer {
-    fn push(&mut self, item: NewsItem) {
+    fn push(&mut self, item: RunEvent) {
         match item {
-            NewsItem::Progress(progress) => self.progress = Some((self.logs.len(), progress)),
-            NewsItem::Log(line) => {
+            RunEvent::Progress(progress) => self.progress = Some((self.logs.len(), progress)),
+            RunEvent::Log(line) => {
                 if self.logs.len() >= MAX_LOGS {
                     self.logs.pop_front();
                     self.dropped_logs += 1;
@@ -93,12 +93,12 @@ impl Buffer {
         if progress.is_some() {
             self.progress_from = now.map(|now| now + PROGRESS_EVERY);
         }
-        let mut news = Vec::with_capacity(self.logs.len() + usize::from(progress.is_some()));
+        let mut events = Vec::with_capacity(self.logs.len() + usize::from(progress.is_some()));
         let dropped = std::mem::take(&mut self.dropped_logs);
         if dropped > 0 {
             let message =
                 format!("{dropped} earlier log lines were dropped: they came faster than they left");
-            news.push(self.log(LogLine {
+            events.push(self.log(LogLine {
                 level: "warn".into(),
                 message,
                 time: None,
@@ -107,25 +107,25 @@ impl Buffer {
         }
         let mut logs = std::mem::take(&mut self.logs).into_iter();
         for line in logs.by_ref().take(before) {
-            news.push(self.log(line));
+            events.push(self.log(line));
         }
         if let Some(progress) = progress {
-            news.push(report::News::Progress(ProgressReport {
+            events.push(report::Body::Progress(ProgressReport {
                 event_number: self.next_number(),
                 progress: Some(progress),
             }));
         }
         for line in logs {
-            news.push(self.log(line));
+            events.push(self.log(line));
         }
         Fetched {
-            news,
+            events,
             again_at: waits_until.filter(|_| self.progress.is_some()),
         }
     }
 
-    fn log(&mut self, line: LogLine) -> report::News {
-        report::News::Log(LogReport {
+    fn log(&mut self, line: LogLine) -> report::Body {
+        report::Body::Log(LogReport {
             event_number: self.next_number(),
             line: Some(line),
         })
@@ -137,7 +137,7 @@ impl Buffer {
     }
 }
 
-/// Where the code of one run leaves its news, and the protocol fetches them.
+/// Where the code of one run leaves its events, and the protocol fetches them.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     buffer: Mutex<Buffer>,
@@ -145,12 +145,12 @@ pub(crate) struct Mailbox {
 
 impl Mailbox {
     /// Leaves an item; true if the protocol must be told that something waits.
-    pub(crate) fn leave(&self, item: NewsItem) -> bool {
+    pub(crate) fn leave(&self, item: RunEvent) -> bool {
         let mut buffer = self.buffer();
         let must_tell = match (buffer.reader, &item) {
             (Reader::Gone, _) => return false,
-            (Reader::Idle, _) | (Reader::Timed, NewsItem::Log(_)) => true,
-            (Reader::Timed, NewsItem::Progress(_)) | (Reader::Told, _) => false,
+            (Reader::Idle, _) | (Reader::Timed, RunEvent::Log(_)) => true,
+            (Reader::Timed, RunEvent::Progress(_)) | (Reader::Told, _) => false,
         };
         buffer.push(item);
         if must_tell {
@@ -172,10 +172,10 @@ impl Mailbox {
     }
 
     /// Fetches all that waits, and takes nothing more.
-    pub(crate) fn close(&self) -> Vec<report::News> {
+    pub(crate) fn close(&self) -> Vec<report::Body> {
         let mut buffer = self.buffer();
         buffer.reader = Reader::Gone;
-        buffer.take(None).news
+        buffer.take(None).events
     }
 
     /// True once the run is over.
@@ -192,15 +192,15 @@ impl Mailbox {
 mod tests {
     use super::*;
 
-    fn progress(percent: f64) -> NewsItem {
-        NewsItem::Progress(Progress {
+    fn progress(percent: f64) -> RunEvent {
+        RunEvent::Progress(Progress {
             percent: Some(percent),
             ..Progress::default()
         })
     }
 
-    fn log(text: &str) -> NewsItem {
-        NewsItem::Log(LogLine {
+    fn log(text: &str) -> RunEvent {
+        RunEvent::Log(LogLine {
             level: "info".into(),
             message: text.into(),
             time: None,
@@ -208,19 +208,19 @@ mod tests {
         })
     }
 
-    fn shape(news: &[report::News]) -> Vec<(i64, String)> {
-        let describe = |news: &report::News| match news {
-            report::News::Progress(p) => {
+    fn shape(events: &[report::Body]) -> Vec<(i64, String)> {
+        let describe = |events: &report::Body| match events {
+            report::Body::Progress(p) => {
                 let percent = p.progress.as_ref().and_then(|p| p.percent);
                 (p.event_number, percent.unwrap_or(-1.0).to_string())
             }
-            report::News::Log(l) => {
+            report::Body::Log(l) => {
                 let message = l.line.as_ref().map(|line| line.message.clone());
                 (l.event_number, message.unwrap_or_default())
             }
             other => panic!("unexpected {other:?}"),
         };
-        news.iter().map(describe).collect()
+        events.iter().map(describe).collect()
     }
 
     #[test]
@@ -231,9 +231,9 @@ mod tests {
             mailbox.leave(item);
         }
         let expected = [(1, "a".to_owned()), (2, "1".to_owned()), (3, "b".to_owned())];
-        assert_eq!(shape(&mailbox.fetch(now).news), expected);
+        assert_eq!(shape(&mailbox.fetch(now).events), expected);
         mailbox.leave(log("c"));
-        assert_eq!(shape(&mailbox.fetch(now).news), [(4, "c".to_owned())]);
+        assert_eq!(shape(&mailbox.fetch(now).events), [(4, "c".to_owned())]);
     }
 
     #[test]
@@ -241,20 +241,20 @@ mod tests {
         let mailbox = Mailbox::default();
         let start = Instant::now();
         assert!(mailbox.leave(progress(1.0)), "the first leaves at once");
-        assert_eq!(mailbox.fetch(start).news.len(), 1);
+        assert_eq!(mailbox.fetch(start).events.len(), 1);
         assert!(mailbox.leave(progress(2.0)));
         let fetched = mailbox.fetch(start);
         assert_eq!(
-            (fetched.news.len(), fetched.again_at),
+            (fetched.events.len(), fetched.again_at),
             (0, Some(start + PROGRESS_EVERY))
         );
         assert!(!mailbox.leave(progress(3.0)), "the protocol comes by itself");
         assert!(mailbox.leave(log("a")), "a line does not wait for it");
         let fetched = mailbox.fetch(start);
-        assert_eq!(shape(&fetched.news), [(2, "a".to_owned())]);
+        assert_eq!(shape(&fetched.events), [(2, "a".to_owned())]);
         assert_eq!(fetched.again_at, Some(start + PROGRESS_EVERY));
         let fetched = mailbox.fetch(start + PROGRESS_EVERY);
-        assert_eq!(shape(&fetched.news), [(3, "3".to_owned())]);
+        assert_eq!(shape(&fetched.events), [(3, "3".to_owned())]);
         assert_eq!(fetched.again_at, None);
     }
 
@@ -293,7 +293,7 @@ mod tests {
     fn the_protocol_is_told_once_until_it_fetches_and_never_after_the_end() {
         let mailbox = Mailbox::default();
         assert_eq!((mailbox.leave(log("a")), mailbox.leave(log("b"))), (true, false));
-        assert_eq!(mailbox.fetch(Instant::now()).news.len(), 2);
+        assert_eq!(mailbox.fetch(Instant::now()).events.len(), 2);
         assert!(mailbox.leave(log("c")) && !mailbox.is_closed());
         assert_eq!(mailbox.close().len(), 1);
         assert!(mailbox.is_closed() && !mailbox.leave(log("d")) && mailbox.close().is_empty());

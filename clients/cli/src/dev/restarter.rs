@@ -21,12 +21,12 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
 /// Keeps one program running.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(crate) struct Restarter {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-impl Keeper {
+impl Restarter {
     /// Takes over a running child. Once `hard` is cancelled a stop becomes a kill.
     pub(crate) fn new(program: Program, process: Process, hard: CancellationToken) -> Self {
         let stop = CancellationToken::new();

@@ -27,7 +27,7 @@ use crate::{
         ids::{GrantId, GrantKey, LaneId, LeaseKey, SessionId},
         name::{QueueName, TaskType},
     },
-    store::{Claimed, ClaimedTask, KnownLease, Mark, OpenCancel},
+    store::{Claimed, ClaimedTask, KnownLease, Mark, StopOrder},
 };
 
 /// What is pushed onto a worker's ClaimTask stream.
@@ -43,7 +43,7 @@ pub enum ClaimPush {
 #[derive(Debug)]
 pub enum ReportPush {
     /// Leases whose code must stop.
-    Cancel(Vec<OpenCancel>),
+    Cancel(Vec<StopOrder>),
     /// Leases that are the session's no more.
     Stale(Vec<LeaseKey>),
     /// The session is over.
@@ -74,7 +74,7 @@ const REPORT_PUSHES: usize = 256;
 
 /// The sessions of this replica.
 #[derive(Default)]
-pub struct Fleet {
+pub struct LocalSessions {
     state: Mutex<State>,
     wake: Notify,
 }
@@ -88,7 +88,7 @@ struct State {
     generations: u64,
 }
 
-impl Fleet {
+impl LocalSessions {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -213,8 +213,8 @@ impl Fleet {
     }
 
     /// Says that tasks may have come anywhere, for instance while nobody listened to other replicas.
-    pub(super) fn doubt_lanes(&self) {
-        self.state().dispatch.doubt_all();
+    pub(super) fn recheck_lanes(&self) {
+        self.state().dispatch.recheck_all();
         self.wake.notify_one();
     }
 
@@ -355,7 +355,7 @@ impl Fleet {
         self.state().to_reconcile.insert(session);
     }
 
-    /// Sessions whose leases may not all be known here: those that [`Fleet::reconcile_later`] named, and those that
+    /// Sessions whose leases may not all be known here: those that [`LocalSessions::reconcile_later`] named, and those that
     /// claim through another replica but report here.
     pub(super) fn take_sessions_to_reconcile(&self) -> Vec<SessionId> {
         let mut state = self.state();
@@ -416,7 +416,7 @@ impl Fleet {
         }
     }
 
-    /// Begins to end leases: the database decides how, and [`Fleet::settled`] hears of it. `None` for those that the
+    /// Begins to end leases: the database decides how, and [`LocalSessions::settled`] hears of it. `None` for those that the
     /// session does not hold.
     pub(super) fn begin_to_settle(
         &self,
@@ -496,7 +496,7 @@ impl Fleet {
     }
 
     /// Tells workers about cancel requests on their leases, once each.
-    pub(super) fn push_cancels(&self, cancels: &[OpenCancel]) {
+    pub(super) fn push_cancels(&self, cancels: &[StopOrder]) {
         for session in self.state().sessions.values_mut() {
             session.push_cancels(cancels);
         }

@@ -17,7 +17,7 @@ pub type BareConnection = BoxCloneService<Request<Body>, Response<Incoming>, hyp
 ///
 /// # Panics
 /// If the scheduler cannot be reached.
-pub async fn timeless_client(scheduler: &Scheduler) -> TaskServiceClient<BareConnection> {
+pub async fn client_without_deadline(scheduler: &Scheduler) -> TaskServiceClient<BareConnection> {
     let stream = TcpStream::connect(scheduler.address())
         .await
         .expect("a connection");

@@ -10,11 +10,11 @@ const SCRIPT: &str = r#"read -r _; kill -TERM "$1""#;
 
 /// A small process that outlives this one just long enough to stop a child.
 #[derive(Debug)]
-pub(crate) struct Guard {
+pub(crate) struct OrphanReaper {
     child: Child,
 }
 
-impl Guard {
+impl OrphanReaper {
     /// Starts to guard the child `pid`.
     pub(crate) fn start(pid: u32) -> io::Result<Self> {
         let child = Command::new("/bin/sh")
@@ -30,7 +30,7 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for OrphanReaper {
     fn drop(&mut self) {
         // The child has ended: nothing is left to guard. Both calls fail only if the
         // guard is gone already.

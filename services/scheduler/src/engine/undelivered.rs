@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
-use super::{fleet::Fleet, settler::Settler, tick::DueHint};
+use super::{local_sessions::LocalSessions, settler::Settler, tick::DueHint};
 use crate::{
     domain::{
         ids::GrantKey,
@@ -15,13 +15,13 @@ use crate::{
 
 /// Hands back what reached nobody, then rechecks pending cancels.
 #[derive(Clone)]
-pub(super) struct Handover {
+pub(super) struct Undelivered {
     pub(super) settler: Settler,
-    pub(super) fleet: Arc<Fleet>,
+    pub(super) local_sessions: Arc<LocalSessions>,
     pub(super) due: Arc<DueHint>,
 }
 
-impl Handover {
+impl Undelivered {
     /// Hands back the tasks whose session left while they were leased, and lets cancel requests reach the others.
     pub(super) async fn finish(&self, undelivered: Vec<ClaimedTask>) {
         if !undelivered.is_empty() {
@@ -45,7 +45,7 @@ impl Handover {
             let tasks = verdicts.len();
             if self.settler.hand_back(grant, verdicts).await.is_err() {
                 tracing::warn!(session = %grant.session, tasks, "leased tasks wait until their session is looked at");
-                self.fleet.reconcile_later(grant.session);
+                self.local_sessions.reconcile_later(grant.session);
             }
         }
     }
