@@ -51,7 +51,7 @@ pub(crate) enum Command {
     ///
     /// Uses the database of DATABASE_URL if that is set, else a private Postgres cluster in the data directory.
     /// Prints one line when all is ready, one JSON document with -o json. Ctrl-C stops everything cleanly, a second Ctrl-C at once; the next
-    /// start finds all tasks again. The programs tasklease-scheduler and tasklease-documents must lie next to
+    /// start finds all tasks again. The programs tasklease-scheduler and tasklease-documents must be next to
     /// this one, or in the folder TASKLEASE_BIN_DIR.
     Dev(Dev),
     /// Submit a task

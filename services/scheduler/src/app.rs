@@ -221,7 +221,7 @@ impl App {
     }
 }
 
-/// Waits for a database that is starting; refuses at once what waiting does not mend.
+/// Waits for a database that is starting; refuses at once what waiting does not fix.
 async fn migrate_patiently(database: &crate::store::DatabaseConfig) -> Result<i32, MigrateError> {
     let give_up = tokio::time::Instant::now() + DATABASE_PATIENCE;
     loop {

@@ -74,7 +74,7 @@ pub struct Config {
     pub grace: u64,
 
     /// How many workers a task may cost before it is quarantined as FAILED, POISONED; 0 for any number. A worker that is
-    /// lost with several tasks in hand counts half, and only against one that all such losses have in common.
+    /// lost while it held several tasks counts half, and only against one that all such losses have in common.
     #[arg(long, env = "TASKLEASE_QUARANTINE_AFTER", value_name = "LOSSES", default_value_t = limits::LOSSES,
           value_parser = clap::value_parser!(i32).range(0..=1_000))]
     pub quarantine_after: i32,

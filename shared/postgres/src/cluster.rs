@@ -224,7 +224,7 @@ impl Cluster {
         loop {
             self.port = free_port()?;
             match self.launch().await {
-                // The only failure that another port can mend is that the server ended
+                // The only failure that another port can fix is that the server ended
                 // early; the few tries cost little when it was something else.
                 Err(Error::Failed { .. }) if attempt < PORT_ATTEMPTS => attempt += 1,
                 result => return result,

@@ -1,4 +1,4 @@
-//! The folder of a cluster: what lies where, and who holds it.
+//! The folder of a cluster: which file is where, and who holds the folder.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};

@@ -2,7 +2,7 @@
 //!
 //! Colours keep their meaning. A colour profile of RGB goes along into JPEG, PNG, WebP and TIFF;
 //! GIF and BMP hold none and get sRGB, and so does every image of grey or of inks whose profile
-//! says what they mean. Transparency lies on white in JPEG and BMP, and is all or nothing in GIF.
+//! says what they mean. Transparency is drawn on white in JPEG and BMP, and is all or nothing in GIF.
 //!
 //! Of a JPEG file the picture is what libjpeg shows. Arithmetic and lossless coding, samples of
 //! twelve bits and a few orders of scans that no encoder in use writes are refused as

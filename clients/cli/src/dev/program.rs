@@ -10,7 +10,7 @@ use crate::failure::Failure;
 pub(crate) struct BinDir(PathBuf);
 
 impl BinDir {
-    /// `TASKLEASE_BIN_DIR`, or the folder that this program lies in.
+    /// `TASKLEASE_BIN_DIR`, or the folder of this program.
     pub(crate) fn find() -> Result<Self, Failure> {
         if let Some(dir) = std::env::var_os("TASKLEASE_BIN_DIR").filter(|dir| !dir.is_empty()) {
             return Ok(Self(PathBuf::from(dir)));

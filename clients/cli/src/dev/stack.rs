@@ -45,7 +45,7 @@ pub(crate) enum Database {
 pub(crate) struct Plan {
     /// Which database holds the tasks.
     pub(crate) database: Database,
-    /// Where the data lies, for people; never the URL, which may hold a password.
+    /// Where the data is, for people; never the URL, which may hold a password.
     pub(crate) data_in: String,
     /// Where the scheduler listens.
     pub(crate) listen: SocketAddr,

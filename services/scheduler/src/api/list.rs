@@ -132,7 +132,7 @@ impl Filters {
             ids.extend(step.ids);
             looked_to = looked_to.max(step.looked_to);
         }
-        // What lies below the end of one look comes with the next one.
+        // What is below the end of one look comes with the next one.
         ids.retain(|id| looked_to.is_none_or(|end| *id >= end));
         ids.sort_unstable_by(|one, other| other.cmp(one));
         // A task that moved meanwhile may have been seen in two places.

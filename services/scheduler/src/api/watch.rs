@@ -154,7 +154,7 @@ impl Follow {
             let seen = watcher.seen();
             match seen {
                 Seen::Gone => return Err(WatchEnd::Failed(Error::TaskNotFound(self.task))),
-                // What the hub saw may be older than what was read since; it is not news twice.
+                // What the hub saw may be older than what was read since; it is not sent twice.
                 Seen::Task(standing)
                     if seen != *handled
                         && (shown.differs_from(&standing) || standing.last_event > self.cursor) =>

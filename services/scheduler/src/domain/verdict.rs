@@ -1,4 +1,4 @@
-//! What becomes of a task when a run of it ends.
+//! What becomes of a task when one of its runs ends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ pub struct Verdict {
     pub grant: GrantId,
     /// The lane of its task.
     pub lane: LaneId,
-    /// The number its run bears.
+    /// Attempt number of the run, from 1.
     pub attempt: i16,
     /// When it was leased, microseconds since 1970.
     pub started_us: i64,
@@ -56,7 +56,7 @@ pub enum Disposition {
         error: TaskError,
         /// What waits before the next run; zero puts the task straight to PENDING.
         delay: Duration,
-        /// The number that the next run bears.
+        /// Attempt number of the next run.
         next_attempt: i16,
     },
 }
@@ -144,21 +144,21 @@ pub struct Loss {
     pub alone_before: i32,
     /// How often a worker was lost before that had others, too.
     pub in_company_before: i32,
-    /// How many other tasks the worker had in hand this time.
+    /// How many other tasks the worker held this time.
     pub others: i32,
     /// The most losses that any of those had before.
     pub most_of_others: i32,
 }
 
 impl Loss {
-    /// How often a worker was lost before with this task in hand.
+    /// How often a worker that held this task was lost before.
     pub fn before(&self) -> i32 {
         self.alone_before + self.in_company_before
     }
 
     /// True if the task, and not one of the others, is what kills workers, as far as anybody can tell: `limit` workers
     /// died with it in hand, and it was alone in at least half of them; or twice as many died, it had company this time,
-    /// and none of those that died with it now has seen as many. Being in the hands of workers that die for other
+    /// and none of those that died with it now has seen as many. Being held by workers that die for other
     /// reasons proves little, so company counts half.
     fn is_to_blame(&self, limit: i32) -> bool {
         let losses = self.before() + 1;

@@ -43,7 +43,7 @@ impl Engine {
                     self.announce_change(&[task]);
                 }
                 CancelStep::Requested => {
-                    parts.due.look_now();
+                    parts.wake.check_cancels_now();
                     parts.notifier.notify(Hints {
                         cancels: true,
                         ..Hints::tasks([task])

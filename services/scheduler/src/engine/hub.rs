@@ -1,6 +1,6 @@
-//! Who watches which task, and one reader that looks for news of all of them.
+//! Who watches which task, and one reader that looks for changes of all of them.
 //!
-//! The hub carries no news: it says that something is new, and a watcher that is told reads the database, so every
+//! The hub carries no data: it says that something is new, and a watcher that is told reads the database, so every
 //! watcher sees everything. A task in which nothing changed costs its share of one statement, whoever watches it.
 
 use std::{

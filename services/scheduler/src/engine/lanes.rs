@@ -21,7 +21,7 @@ const NOTED: usize = 50_000;
 
 type LaneName = (QueueName, TaskType);
 
-/// Lanes by name and names by lane. Sessions hear of each lane that they serve as soon as it is known here.
+/// Lanes by name and names by lane. Sessions are told of each lane that they serve as soon as it is known here.
 pub(super) struct LaneCache {
     db: Database,
     local_sessions: Arc<LocalSessions>,

@@ -12,6 +12,7 @@ mod dispatch;
 mod dispatcher;
 mod events;
 mod expiry;
+mod health;
 mod heartbeats;
 pub mod hub;
 mod lanes;
@@ -27,6 +28,7 @@ mod strays;
 mod submitter;
 mod tick;
 mod undelivered;
+mod wake;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -43,9 +45,9 @@ pub use self::{
     submitter::Stored,
 };
 use self::{
-    counters::Counters, events::EventLog, heartbeats::Heartbeats, hub::WatchHub, lanes::LaneCache,
-    local_sessions::LocalSessions, notifier::Notifier, settler::Settler, submitter::Submitter, tick::DueHint,
-    undelivered::Undelivered,
+    counters::Counters, events::EventLog, health::Health, heartbeats::Heartbeats, hub::WatchHub,
+    lanes::LaneCache, local_sessions::LocalSessions, notifier::Notifier, settler::Settler,
+    submitter::Submitter, undelivered::Undelivered, wake::Wake,
 };
 use crate::{
     domain::{
@@ -101,13 +103,14 @@ struct Parts {
     hub: Arc<WatchHub>,
     notifier: Arc<Notifier>,
     counters: Arc<Counters>,
-    due: Arc<DueHint>,
+    wake: Arc<Wake>,
+    health: Health,
     submitter: Submitter,
     settler: Settler,
     events: EventLog,
     undelivered: Undelivered,
     heartbeats: Heartbeats,
-    /// The next page of the search for strays lies below this id.
+    /// The next page of the search for strays is below this id.
     next_strays: Mutex<TaskId>,
 }
 
@@ -142,7 +145,8 @@ impl Engine {
         let hub = Arc::new(WatchHub::default());
         let notifier = Arc::new(Notifier::new(db.clone(), replica));
         let counters = Arc::new(Counters::default());
-        let due = Arc::new(DueHint::default());
+        let wake = Arc::new(Wake::default());
+        let health = Health::default();
         let settler = Settler::start(
             settler::SettlerParts {
                 db: db.clone(),
@@ -150,21 +154,21 @@ impl Engine {
                 hub: hub.clone(),
                 notifier: notifier.clone(),
                 counters: counters.clone(),
-                due: due.clone(),
+                wake: wake.clone(),
             },
             background,
         );
         let undelivered = Undelivered {
             settler: settler.clone(),
             local_sessions: local_sessions.clone(),
-            due: due.clone(),
+            wake: wake.clone(),
         };
         let submitter = Submitter::start(
             submitter::Flusher {
                 db: db.clone(),
                 local_sessions: local_sessions.clone(),
                 notifier: notifier.clone(),
-                due: due.clone(),
+                wake: wake.clone(),
                 undelivered: undelivered.clone(),
             },
             background,
@@ -185,7 +189,8 @@ impl Engine {
                 hub,
                 notifier,
                 counters,
-                due,
+                wake,
+                health,
                 submitter,
                 settler,
                 events,
@@ -232,7 +237,7 @@ impl Engine {
         &self.parts.name
     }
 
-    /// Who waits for news of which task.
+    /// Who waits for changes of which task.
     pub fn hub(&self) -> &Arc<WatchHub> {
         &self.parts.hub
     }
@@ -264,7 +269,7 @@ impl Engine {
 
     /// True while the database answers ticks in time.
     pub fn is_healthy(&self) -> bool {
-        self.parts.due.is_healthy(self.parts.timing.tick)
+        self.parts.health.is_good(self.parts.timing.tick)
     }
 }
 

@@ -113,10 +113,10 @@ impl Engine {
     async fn handle(&self, hints: Hints) {
         let parts = &self.parts;
         if hints.cancels {
-            parts.due.look_now();
+            parts.wake.check_cancels_now();
         }
         if hints.pauses {
-            parts.due.tick_now();
+            parts.wake.tick_now();
         }
         if hints.any_task {
             parts.hub.wake_all();

@@ -1,4 +1,4 @@
-//! What workers report: accepted leases, events, endings.
+//! What workers report: accepted leases, events, outcomes.
 
 use std::{collections::HashMap, sync::Arc};
 

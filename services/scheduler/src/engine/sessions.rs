@@ -111,7 +111,7 @@ impl Engine {
         let leases = parts.db.session_leases(&[session], None).await?;
         let leases = leases.into_iter().map(|(_, lease)| lease).collect();
         let attached = parts.local_sessions.attach_report(session, &worker, leases, held);
-        parts.due.look_again_at_cancels();
+        parts.wake.recheck_cancels();
         Ok(attached)
     }
 
@@ -214,7 +214,7 @@ impl Engine {
         match self.parts.db.session_leases(&sessions, None).await {
             Ok(leases) => {
                 self.parts.local_sessions.learn(leases);
-                self.parts.due.look_again_at_cancels();
+                self.parts.wake.recheck_cancels();
             }
             Err(error) => {
                 tracing::warn!(%error, "leases of moved sessions wait for the database");

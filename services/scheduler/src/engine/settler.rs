@@ -15,7 +15,7 @@ use super::{
     hub::WatchHub,
     local_sessions::LocalSessions,
     notifier::Notifier,
-    tick::DueHint,
+    wake::Wake,
 };
 use crate::{
     domain::{
@@ -172,7 +172,7 @@ pub(super) struct SettlerParts {
     pub(super) hub: Arc<WatchHub>,
     pub(super) notifier: Arc<Notifier>,
     pub(super) counters: Arc<Counters>,
-    pub(super) due: Arc<DueHint>,
+    pub(super) wake: Arc<Wake>,
 }
 
 impl Settler {
@@ -411,7 +411,7 @@ impl SettlerParts {
                 (_, Disposition::Retry { delay, .. }) => {
                     match committed.place(&verdict.key) {
                         Some(place) => again.push((verdict.lane, place)),
-                        None => self.due.due_in(*delay),
+                        None => self.wake.due_in(*delay),
                     }
                     continue;
                 }

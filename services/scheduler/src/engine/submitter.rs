@@ -14,8 +14,8 @@ use super::{
     budget::{ByteBudget, Spent},
     local_sessions::{DirectReservation, LocalSessions},
     notifier::Notifier,
-    tick::DueHint,
     undelivered::Undelivered,
+    wake::Wake,
 };
 use crate::{
     domain::{
@@ -73,7 +73,7 @@ pub(super) struct Flusher {
     pub(super) db: Database,
     pub(super) local_sessions: Arc<LocalSessions>,
     pub(super) notifier: Arc<Notifier>,
-    pub(super) due: Arc<DueHint>,
+    pub(super) wake: Arc<Wake>,
     pub(super) undelivered: Undelivered,
 }
 
@@ -300,9 +300,9 @@ impl Flusher {
         for ((task, lane), session) in tasks_of(batch).zip(sessions_of(direct)) {
             match task.start {
                 _ if session.is_some() => {}
-                Start::After(delay) if delay.as_micros() > 0 => self.due.due_in(delay),
+                Start::After(delay) if delay.as_micros() > 0 => self.wake.due_in(delay),
                 Start::At(at) if at > us => {
-                    self.due.due_in(std::time::Duration::from_micros(
+                    self.wake.due_in(std::time::Duration::from_micros(
                         u64::try_from(at - us).unwrap_or(0),
                     ));
                 }

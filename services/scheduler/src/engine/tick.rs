@@ -1,15 +1,8 @@
 //! The tick: one query a second says which background jobs have work.
 
-use std::{
-    future::Future,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, time::Duration};
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     Engine,
@@ -24,9 +17,6 @@ use crate::{
 /// Scheduled tasks moved in one statement.
 const PROMOTED_AT_ONCE: i64 = 1_000;
 
-/// Longest time for which a due task is remembered; ticks find those of later.
-const REMEMBERED: Duration = Duration::from_secs(5);
-
 /// How often grants that a moved session left behind are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
@@ -34,86 +24,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// all that ever waited.
 const FULL_LOOK_SHARE: u32 = 20;
 
-/// How long tasks that lie below the mark may go unseen, if looks from the start are that slow.
+/// How long tasks below the mark may go unseen, if looks from the start are that slow.
 const FULL_LOOK_WITHIN: Duration = Duration::from_secs(30);
-
-/// Ticks that must fail in a row before the replica counts as unhealthy.
-const FAILURES: u32 = 3;
-
-/// How long a tick may take before the replica counts as unhealthy.
-const SLOWEST_TICK: Duration = Duration::from_secs(5);
-
-/// Reasons to look before the next tick.
-#[derive(Default)]
-pub(super) struct DueHint {
-    next_due: Mutex<Option<Instant>>,
-    cancels: AtomicBool,
-    tick: AtomicBool,
-    stop_orders: AtomicBool,
-    failures: AtomicU32,
-    last_tick: Mutex<Option<Instant>>,
-    hint: Notify,
-}
-
-impl DueHint {
-    /// A scheduled task will be due then.
-    pub(super) fn due_in(&self, delay: Duration) {
-        let at = Instant::now() + delay.min(REMEMBERED);
-        let mut next = self.next_due.lock().unwrap_or_else(PoisonError::into_inner);
-        if next.is_none_or(|next| at < next) {
-            *next = Some(at);
-            self.hint.notify_one();
-        }
-    }
-
-    /// A running task was cancelled.
-    pub(super) fn look_now(&self) {
-        self.cancels.store(true, Ordering::Release);
-        self.hint.notify_one();
-    }
-
-    /// Something changed elsewhere that only a tick tells.
-    pub(super) fn tick_now(&self) {
-        self.tick.store(true, Ordering::Release);
-        self.hint.notify_one();
-    }
-
-    /// A lease became known: it may be one that was cancelled meanwhile.
-    pub(super) fn look_again_at_cancels(&self) {
-        if self.stop_orders.load(Ordering::Acquire) {
-            self.look_now();
-        }
-    }
-
-    /// True while ticks succeed, and in time.
-    pub(super) fn is_healthy(&self, every: Duration) -> bool {
-        let last = *self.last_tick.lock().unwrap_or_else(PoisonError::into_inner);
-        let in_time = last.is_none_or(|last| last.elapsed() < every + SLOWEST_TICK);
-        in_time && self.failures.load(Ordering::Relaxed) < FAILURES
-    }
-
-    fn tick_succeeded(&self) {
-        self.failures.store(0, Ordering::Relaxed);
-        *self.last_tick.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    fn next_due(&self) -> Option<Instant> {
-        *self.next_due.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_next_due(&self, at: Option<Instant>) {
-        *self.next_due.lock().unwrap_or_else(PoisonError::into_inner) = at;
-    }
-
-    fn take_if_due(&self, now: Instant) -> bool {
-        let mut next = self.next_due.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = next.is_some_and(|at| at <= now);
-        if due {
-            *next = None;
-        }
-        due
-    }
-}
 
 /// The jobs that ticks start. None of them holds up a tick, or another job.
 #[derive(Default)]
@@ -135,31 +47,31 @@ pub(super) async fn run(engine: Engine, background: Background) {
     let mut next_sweep = next_tick + SWEEP_EVERY;
     let mut next_full_look = next_tick;
     loop {
-        let wake_at = parts.due.next_due().map_or(next_tick, |due| due.min(next_tick));
+        let wake_at = parts.wake.next_due().map_or(next_tick, |due| due.min(next_tick));
         tokio::select! {
             () = background.stopping().cancelled() => break,
             () = tokio::time::sleep_until(wake_at) => {}
-            () = parts.due.hint.notified() => {}
+            () = parts.wake.woken() => {}
         }
         let now = Instant::now();
-        if parts.due.cancels.swap(false, Ordering::AcqRel) {
+        if parts.wake.take_cancels() {
             jobs.start(&jobs.cancels, &engine, &background, "cancels", look_at_cancels);
         }
-        if parts.due.take_if_due(now) {
+        if parts.wake.take_if_due(now) {
             jobs.start(&jobs.promote, &engine, &background, "promotion", promote);
         }
-        if !parts.due.tick.swap(false, Ordering::AcqRel) && now < next_tick {
+        if !parts.wake.take_tick() && now < next_tick {
             continue;
         }
         // Jitter keeps replicas from ticking in step.
         next_tick = now + parts.timing.tick.mul_f64(1.0 + 0.1 * rand::random::<f64>());
         let look = if now >= next_full_look {
-            Look::FromStart
+            LookFrom::Start
         } else {
-            Look::FromMarks
+            LookFrom::Marks
         };
         tick(&engine, &background, &jobs, look).await;
-        if look == Look::FromStart {
+        if look == LookFrom::Start {
             next_full_look = Instant::now() + until_next_full_look(now.elapsed());
         }
         if now >= next_sweep {
@@ -197,11 +109,11 @@ impl Jobs {
 
 /// Where a tick looks for waiting tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Look {
-    /// Everywhere: finds what lies below the marks.
-    FromStart,
+enum LookFrom {
+    /// Everywhere: finds what is below the marks.
+    Start,
     /// Where the next claims would begin.
-    FromMarks,
+    Marks,
 }
 
 fn until_next_full_look(last_took: Duration) -> Duration {
@@ -209,11 +121,11 @@ fn until_next_full_look(last_took: Duration) -> Duration {
 }
 
 /// One tick and what it asks for.
-async fn tick(engine: &Engine, background: &Background, jobs: &Jobs, look: Look) {
+async fn tick(engine: &Engine, background: &Background, jobs: &Jobs, look: LookFrom) {
     let parts = &engine.parts;
-    // Busy lanes, too: what lies below their marks must not wait until they are drained.
+    // Busy lanes, too: what is below their marks must not wait until they are drained.
     let mut lanes = parts.local_sessions.served_lanes();
-    if look == Look::FromStart {
+    if look == LookFrom::Start {
         lanes.iter_mut().for_each(|(_, mark)| *mark = Mark::START);
     }
     let pauses = parts.local_sessions.pauses();
@@ -230,14 +142,14 @@ async fn tick(engine: &Engine, background: &Background, jobs: &Jobs, look: Look)
     {
         Ok(tick) => tick,
         Err(error) => {
-            let failures = parts.due.failures.fetch_add(1, Ordering::Relaxed) + 1;
+            let failures = parts.health.tick_failed();
             if failures.is_power_of_two() {
                 tracing::warn!(%error, failures, "the database does not answer");
             }
             return;
         }
     };
-    parts.due.tick_succeeded();
+    parts.health.tick_succeeded();
     if tick.spared > 0 {
         tracing::warn!(
             sessions = tick.spared,
@@ -257,9 +169,9 @@ async fn tick(engine: &Engine, background: &Background, jobs: &Jobs, look: Look)
         tracing::warn!(%error, "new lanes wait for the next tick");
     }
     if let Some(delay) = tick.next_due {
-        parts.due.due_in(delay);
+        parts.wake.due_in(delay);
         if delay.is_zero() {
-            parts.due.set_next_due(None);
+            parts.wake.forget_due();
             jobs.start(&jobs.promote, engine, background, "promotion", promote);
         }
     }
@@ -272,7 +184,7 @@ async fn tick(engine: &Engine, background: &Background, jobs: &Jobs, look: Look)
     if tick.cancelling {
         jobs.start(&jobs.cancels, engine, background, "cancels", look_at_cancels);
     } else {
-        parts.due.stop_orders.store(false, Ordering::Release);
+        parts.wake.set_stop_orders(false);
     }
     jobs.start(&jobs.overdue, engine, background, "overdue leases", take_overdue);
 }
@@ -297,11 +209,11 @@ async fn sweep(engine: Engine) {
 }
 
 async fn look_at_cancels(engine: Engine) {
-    let due = &engine.parts.due;
+    let wake = &engine.parts.wake;
     // Set first: a lease that becomes known while this looks must ask for another look.
-    due.stop_orders.store(true, Ordering::Release);
+    wake.set_stop_orders(true);
     match cancels::run_once(&engine).await {
-        Ok(open) => due.stop_orders.store(open, Ordering::Release),
+        Ok(open) => wake.set_stop_orders(open),
         Err(error) => tracing::warn!(%error, "cancel requests wait for the database"),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
-use super::{local_sessions::LocalSessions, settler::Settler, tick::DueHint};
+use super::{local_sessions::LocalSessions, settler::Settler, wake::Wake};
 use crate::{
     domain::{
         ids::GrantKey,
@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct Undelivered {
     pub(super) settler: Settler,
     pub(super) local_sessions: Arc<LocalSessions>,
-    pub(super) due: Arc<DueHint>,
+    pub(super) wake: Arc<Wake>,
 }
 
 impl Undelivered {
@@ -28,7 +28,7 @@ impl Undelivered {
             self.hand_back(undelivered).await;
         }
         // A cancel may have come between the commit and the moment the session knew of the lease.
-        self.due.look_again_at_cancels();
+        self.wake.recheck_cancels();
     }
 
     async fn hand_back(&self, tasks: Vec<ClaimedTask>) {

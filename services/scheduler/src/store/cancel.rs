@@ -27,7 +27,7 @@ pub enum CancelStep {
     Ended {
         /// Its lane.
         lane: LaneId,
-        /// Where others wait that a claim may have passed over meanwhile, because they lie in the same bundle.
+        /// Where others wait that a claim may have passed over meanwhile, because they are in the same bundle.
         others: Option<Mark>,
     },
     /// It runs, and can only end CANCELLED now.

@@ -17,7 +17,7 @@ use crate::domain::{
     lease::Lease,
 };
 
-/// Where the last claim of a lane stopped. What lies before it is mostly dead index entries, which
+/// Where the last claim of a lane stopped. Before it there are mostly dead index entries, which
 /// would have to be read again by every claim while an old snapshot keeps them from being removed.
 /// Only a shortcut: whoever knows of a row below lowers the mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,7 +61,7 @@ pub struct Claim {
     pub slots: Vec<SessionId>,
     /// Names what each session gets.
     pub grant: GrantId,
-    /// Look at so many bundles at most.
+    /// Most bundles to look at.
     pub bundles: usize,
 }
 

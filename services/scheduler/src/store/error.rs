@@ -79,7 +79,7 @@ impl From<deadpool_postgres::PoolError> for StoreError {
     fn from(error: deadpool_postgres::PoolError) -> Self {
         match error {
             deadpool_postgres::PoolError::Backend(error) => match Self::from(error) {
-                // Not being let in is a matter of configuration, but one that may be mended while this runs.
+                // Not being let in is a matter of configuration, which may be fixed while this runs.
                 Self::Defect(text) => Self::Transient(text),
                 other => other,
             },

@@ -114,7 +114,7 @@ impl Database {
         Ok(())
     }
 
-    /// Events of a task after `cursor`, oldest first: at most so many, and none that begins after so many bytes.
+    /// Events of a task after `cursor`, oldest first: at most `at_most`, and none that begins after `bytes` bytes.
     ///
     /// # Errors
     /// See [`StoreError`].

@@ -77,7 +77,7 @@ pub struct WorkerRecord {
     pub created_us: i64,
     /// When its last heartbeat was stored.
     pub heartbeat_us: i64,
-    /// The replica that it was connected to when last heard of.
+    /// The replica that it was connected to at its last heartbeat.
     pub scheduler: String,
 }
 

@@ -153,7 +153,7 @@ impl Database {
         Ok(())
     }
 
-    /// Moves tasks whose time has come to ready, at most so many.
+    /// Moves tasks whose time has come to ready, at most `at_most`.
     ///
     /// # Errors
     /// See [`StoreError`].

@@ -59,7 +59,7 @@ impl ClaimStream {
         }
     }
 
-    /// Waits until so many tasks have come.
+    /// Waits until `count` tasks have come.
     pub(crate) async fn leases(&mut self, count: usize) -> Vec<v1::LeasedTask> {
         let mut tasks = Vec::new();
         while tasks.len() < count {
@@ -176,7 +176,7 @@ impl RawWorker {
         }
     }
 
-    /// Takes and accepts so many tasks.
+    /// Takes and accepts `count` tasks.
     pub(crate) async fn take(&mut self, count: usize) -> Vec<v1::LeasedTask> {
         self.claim.credit(i32::try_from(count).unwrap()).await;
         let tasks = self.claim.leases(count).await;

@@ -1,4 +1,4 @@
-//! Doubting a session, and giving it up.
+//! Stopping at the fence, and giving a session up.
 
 use std::time::{Duration, Instant};
 

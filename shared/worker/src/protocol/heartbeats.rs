@@ -28,7 +28,7 @@ pub(crate) struct Heartbeats {
     until_named: u32,
 }
 
-/// One heartbeat in so many names the leases that the worker holds; the opening of a stream does, too.
+/// Every twelfth heartbeat names the leases that the worker holds; the opening of a stream does, too.
 const NAMED: u32 = 12;
 
 impl Heartbeats {

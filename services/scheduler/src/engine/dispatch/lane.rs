@@ -14,7 +14,7 @@ pub(super) struct Lane {
     pub(super) mark: Mark,
     pub(super) standing: Standing,
     under_way: UnderWay,
-    /// The lowest place that was heard of since what is under way began.
+    /// The lowest place that somebody named since the question under way began.
     heard: Option<Mark>,
     /// True if something may have been missed since what is under way began.
     must_recheck: bool,
@@ -141,7 +141,7 @@ impl Lane {
         self.standing = Standing::Unknown;
     }
 
-    /// How many bundles a claim of so many tasks should look at: one more than it needs, so that a claim that finds few
+    /// How many bundles a claim of `tasks` tasks should look at: one more than it needs, so that a claim that finds few
     /// notices that these are all.
     pub(super) fn bundles_for(&self, tasks: usize) -> usize {
         tasks.div_ceil(self.bundle_size) + 1

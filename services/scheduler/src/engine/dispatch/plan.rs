@@ -153,7 +153,7 @@ impl Dispatch {
         (in_turns(by_pool), shares.into_values().collect())
     }
 
-    /// A claim came back with so many tasks; `dealt` says how many of them each session got. Credit that was not used
+    /// A claim returned `tasks` tasks; `dealt` says how many each session got. Credit that was not used
     /// goes back.
     pub(in crate::engine) fn claimed(
         &mut self,

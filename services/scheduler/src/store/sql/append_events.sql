@@ -2,7 +2,7 @@
 -- Of each run only the newest events stay, and its latest progress.
 -- $1 task ids, $2 lease tokens, $3 event numbers, $4 kinds, $5 percents, $6 messages, $7 levels, $8 cards (JSON text),
 -- $9 times by the workers' clocks (µs since 1970 or null), $10 how many event numbers of a run are kept,
--- $11 remove at most so many events of a run at once
+-- $11 remove at most this many events of a run at once
 WITH new AS MATERIALIZED (
     SELECT u.*
     FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::smallint[], $5::double precision[], $6::text[], $7::text[],

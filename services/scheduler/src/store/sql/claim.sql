@@ -1,9 +1,9 @@
 -- claim: leases up to cardinality($5) tasks of one lane, one to each of the sessions.
 -- $1 lane, ($2, $3, $4) low-water mark: rank, order key, first task, $5 session of each slot, $6 grant id,
--- $7 look at so many bundles at most, $8 last rank to take
+-- $7 look at no more bundles than this, $8 last rank to take
 -- Returns a row for each bundle: how many tasks came before it, its size, rank, order key, lease token and attempt, the
 -- time of the lease (µs since 1970), and those of its tasks that were leased. These numbers share a column, because each column costs the rows of tasks, too.
--- And what workers get of the tasks whose ids lie between the first and the last of a bundle: one walk along an
+-- And what workers get of the tasks whose ids are between the first and the last of a bundle: one walk along an
 -- index instead of a search for each, because tasks that became ready together were mostly stored together. What else
 -- lies there is read in vain, so that is bounded; the caller picks the leased ones, and reads what is missing by id.
 WITH locked AS (

@@ -1,5 +1,5 @@
 -- delete_empty_spans: looks at the next spans that are old enough to be empty and deletes those without a task.
--- $1 after this lane and $2 span, $3 only spans below this one, $4 look at so many at most
+-- $1 after this lane and $2 span, $3 only spans below this one, $4 look at no more rows than this
 WITH page AS MATERIALIZED (
     SELECT lane, span FROM tasklease.lane_span
     WHERE (lane, span) > ($1::int, $2::bigint) AND span < $3

@@ -1,6 +1,6 @@
 -- delete_old_events: looks at the events of the next tasks in id order and removes the old ones.
--- $1 above this task id, $2 up to this task id, $3 look at so many tasks at most, $4 keep (µs),
--- $5 remove at most so many events; if there were more, the same page comes again
+-- $1 above this task id, $2 up to this task id, $3 look at no more tasks than this, $4 keep (µs),
+-- $5 remove at most this many events; if there were more, the same page comes again
 WITH page AS MATERIALIZED (
     SELECT id FROM tasklease.task WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3
 ),

@@ -1,6 +1,6 @@
 -- delete_old_tasks: looks at the next tasks in id order and removes those that ended long enough ago.
--- $1 above this id, $2 up to this id, $3 look at so many at most,
--- $4 keep succeeded and cancelled ones (µs), $5 keep failed ones (µs), $6 remove at most so many events
+-- $1 above this id, $2 up to this id, $3 look at no more rows than this,
+-- $4 keep succeeded and cancelled ones (µs), $5 keep failed ones (µs), $6 remove at most this many events
 -- Tasks go once their events fit into one statement; until then only events go, and the same page comes again.
 -- Ids travel as arrays, so that each table is searched by its key, whatever is known of its size.
 WITH page AS MATERIALIZED (

@@ -1,5 +1,5 @@
 -- find_spans: the latest spans in which tasks of some lanes were made, latest first.
--- $1 lanes, $2 up to this span, $3 at most so many
+-- $1 lanes, $2 up to this span, $3 at most this many
 SELECT DISTINCT s.span
 FROM unnest($1::int[]) AS wanted (lane),
      LATERAL (SELECT span FROM tasklease.lane_span

@@ -1,6 +1,6 @@
 -- list_leased: like list_newest, for tasks that some grant names: all that run, and some that just ended.
 -- $1 and $2 ranges of ids, the highest first: from, and below; what is between them is listed, too; $3 lanes or null for all,
--- $4 look at so many at most, $5 return so many at most
+-- $4 look at no more rows than this, $5 return no more than this
 -- Returns the ids, the last id that was looked at, and how many were.
 WITH looked_at AS MATERIALIZED (
     SELECT g.task_id AS id,

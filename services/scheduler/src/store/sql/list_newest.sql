@@ -1,6 +1,6 @@
 -- list_newest: ids of tasks in some ranges, newest first.
--- $1 and $2 ranges of ids, the highest first: from, and below; $3 lanes or null for all, $4 look at so many at most,
--- $5 return so many at most
+-- $1 and $2 ranges of ids, the highest first: from, and below; $3 lanes or null for all, $4 look at no more rows than this,
+-- $5 return no more than this
 -- Returns the ids, the last id that was looked at, and how many were.
 WITH looked_at AS MATERIALIZED (
     SELECT found.id, $3::int[] IS NULL OR found.lane = ANY ($3::int[]) AS wanted

@@ -1,7 +1,7 @@
 -- list_ready: like list_newest, for tasks that may run now. Most of them are mostly the newest tasks; if too few of those
 -- are, all that wait are read, and the search is over.
 -- $1 and $2 ranges of ids, the highest first: from, and below; $3 lanes or null for all,
--- $4 look at so many of the newest tasks at most, $5 return so many at most
+-- $4 look at no more of the newest tasks than this, $5 return no more than this
 -- Returns the ids, the last id that was looked at, and how many were.
 WITH newest AS MATERIALIZED (
     SELECT found.id, $3::int[] IS NULL OR found.lane = ANY ($3::int[]) AS wanted

@@ -1,5 +1,5 @@
 -- list_workers: live sessions by id.
--- $1 after this id, $2 at most so many
+-- $1 after this id, $2 at most this many
 SELECT s.id, s.name, s.incarnation, s.task_types, s.queues, s.labels::text, s.slots, s.scheduler,
        (extract(epoch FROM s.created_at) * 1000000)::bigint AS created_us,
        (extract(epoch FROM s.heartbeat_at) * 1000000)::bigint AS heartbeat_us,

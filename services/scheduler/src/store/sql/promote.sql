@@ -1,5 +1,5 @@
 -- promote: moves tasks whose time has come to ready. Returns the bundles that they form there.
--- $1 at most so many, $2 tasks in a bundle at most
+-- $1 at most this many, $2 tasks in a bundle at most
 WITH due AS MATERIALIZED (
     SELECT task_id FROM tasklease.scheduled
     -- As a subquery it is read once, so that the index stops where the time has not come.

@@ -1,5 +1,5 @@
 -- read_events: progress and log lines of a task after a point, oldest first, with the attempt that each belongs to.
--- $1 task id, $2 lease token, $3 event number, $4 at most so many, $5 none that begins after so many bytes
+-- $1 task id, $2 lease token, $3 event number, $4 at most this many, $5 none that begins after this many bytes
 WITH page AS MATERIALIZED (
     SELECT e.*, octet_length(e.message) + coalesce(octet_length(e.card::text), 0) AS bytes
     FROM tasklease.task_event e

@@ -1,7 +1,7 @@
 -- rescue_strays: looks at the next tasks, newest first, and puts those that are in no place back in line.
 -- All moves are atomic, so one snapshot shows every task in its place. The lease that a stray may have had ends as lost
 -- (5), uncounted, and its token is not used again.
--- $1 below this id, $2 look at so many at most, $3 least age (µs)
+-- $1 below this id, $2 look at no more rows than this, $3 least age (µs)
 -- Returns a row for each rescued task, or one of nulls; with the last id looked at, or null if there was no other.
 WITH page AS MATERIALIZED (
     SELECT id, lane, rank, order_key, created_at

@@ -1,6 +1,6 @@
 -- unused_lanes: lanes that have no span and no task. Tasks that were stored without their span, by an older scheduler,
 -- get it now, so that no lane goes that still has a task.
--- $1 at most so many
+-- $1 at most this many
 WITH candidates AS MATERIALIZED (
     SELECT l.id FROM tasklease.lane l
     WHERE NOT EXISTS (SELECT FROM tasklease.lane_span s WHERE s.lane = l.id)
