@@ -23,7 +23,7 @@ use crate::{
     domain::ids::ReplicaId,
     engine::{Background, Engine, EngineConfig},
     health,
-    store::{Database, MigrateError, StoreError, migrate},
+    store::{Database, DatabaseConfig, MigrateError, StoreError, migrate},
 };
 
 /// Why the scheduler could not start or run.
@@ -85,8 +85,7 @@ impl App {
     pub async fn bind(config: Config) -> Result<Self, AppError> {
         let database = config.database();
         let db = Database::new(&database)?;
-        let version = migrate_patiently(&database).await?;
-        db.check_settings().await?;
+        let version = prepare_patiently(&db, &database).await?;
         let address = config.listen;
         let listener = TcpListener::bind(address)
             .await
@@ -221,11 +220,11 @@ impl App {
     }
 }
 
-/// Waits for a database that is starting; refuses at once what waiting does not fix.
-async fn migrate_patiently(database: &crate::store::DatabaseConfig) -> Result<i32, MigrateError> {
+/// Brings the schema up to date. Waits for a database that is starting; refuses at once what waiting does not fix.
+async fn prepare_patiently(db: &Database, database: &DatabaseConfig) -> Result<i32, MigrateError> {
     let give_up = tokio::time::Instant::now() + DATABASE_PATIENCE;
     loop {
-        match migrate(database).await {
+        match prepare(db, database).await {
             Err(MigrateError::Store(error))
                 if error.is_transient() && tokio::time::Instant::now() < give_up =>
             {
@@ -235,4 +234,10 @@ async fn migrate_patiently(database: &crate::store::DatabaseConfig) -> Result<i3
             result => return result,
         }
     }
+}
+
+/// Changes nothing unless the scheduler can work with its connections.
+async fn prepare(db: &Database, database: &DatabaseConfig) -> Result<i32, MigrateError> {
+    db.check_connections().await?;
+    migrate(database).await
 }

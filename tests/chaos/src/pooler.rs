@@ -138,8 +138,6 @@ fn text(port: u16, server: &Config) -> anyhow::Result<String> {
          pool_mode = session\n\
          default_pool_size = 90\n\
          max_client_conn = 500\n\
-         ; It knows nothing of the settings that a scheduler asks for, and would refuse it.\n\
-         ignore_startup_parameters = options,extra_float_digits\n\
          logfile = pgbouncer.log\n"
     ))
 }
@@ -149,14 +147,13 @@ mod tests {
     use super::text;
 
     #[test]
-    fn the_settings_lead_to_the_server_and_ignore_what_schedulers_ask_for() {
+    fn the_settings_lead_to_the_server_and_pool_sessions() {
         let url = "postgres://postgres:secret@127.0.0.1:5433/tasklease";
         let text = text(6_000, &url.parse().expect("a URL")).expect("settings");
         for line in [
             "tasklease = host=127.0.0.1 port=5433 user=postgres password=secret",
             "listen_port = 6000",
             "pool_mode = session",
-            "ignore_startup_parameters = options,extra_float_digits",
         ] {
             assert!(text.lines().any(|own| own == line), "{line} in {text}");
         }

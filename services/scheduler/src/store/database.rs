@@ -1,9 +1,11 @@
 //! Connections to Postgres.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
-use tokio_postgres::{Config, NoTls, Statement};
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts,
+};
+use tokio_postgres::{Config, NoTls, SimpleQueryMessage, Statement};
 
 use super::{error::StoreError, reading::Reading};
 
@@ -37,6 +39,7 @@ pub struct Database {
     sessions: Pool,
     upkeep: Pool,
     listen: Config,
+    listen_settings: String,
 }
 
 /// Heartbeats and ticks; one more for the end of sessions.
@@ -60,14 +63,16 @@ const WAITING_LISTS: usize = 100;
 
 /// Settings of every session. Hot statements must not depend on statistics, which are missing or stale just when a
 /// table grows fastest, so sequential scans are a last resort; compiling plans costs more than these statements.
-const GENERAL: &str = "-c enable_seqscan=off -c jit=off";
+///
+/// A connection sets them once it is open, rather than asking for them as it opens: poolers refuse or ignore that.
+const GENERAL: &str = "SET enable_seqscan = off; SET jit = off";
 
 /// Postgres would plan some statements anew for each call, which costs more than to run them for a single task.
-const HOT: &str = "-c enable_seqscan=off -c jit=off -c plan_cache_mode=force_generic_plan";
+const HOT: &str = "SET enable_seqscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan";
 
 /// A claim must walk its two indexes in order, whatever the planner believes about them.
-const CLAIMS: &str = "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off \
-                      -c enable_mergejoin=off -c jit=off -c plan_cache_mode=force_generic_plan";
+const CLAIMS: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; \
+                      SET enable_mergejoin = off; SET jit = off; SET plan_cache_mode = force_generic_plan";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,9 +87,20 @@ impl Database {
     /// A URL that cannot be parsed.
     pub fn new(config: &DatabaseConfig) -> Result<Self, StoreError> {
         let base: Config = config.url.parse()?;
-        let pool = |options: &str, size: usize, name: &str| {
+        let pool = |planner: &str, size: usize, name: &str| {
             let mut pg = base.clone();
-            tune(&mut pg, options, config.statement_timeout, name);
+            tune(&mut pg, name);
+            let settings: Arc<str> = settings(planner, config.statement_timeout).into();
+            let apply = Hook::async_fn(move |client: &mut ClientWrapper, _| {
+                let settings = settings.clone();
+                Box::pin(async move {
+                    let applied = client.batch_execute(&settings);
+                    match tokio::time::timeout(CONNECT_TIMEOUT, applied).await {
+                        Ok(applied) => applied.map_err(HookError::Backend),
+                        Err(_) => Err(HookError::message("the settings of a connection took too long")),
+                    }
+                })
+            });
             let manager = Manager::from_config(
                 pg,
                 NoTls,
@@ -94,6 +110,7 @@ impl Database {
             );
             Pool::builder(manager)
                 .max_size(size)
+                .post_create(apply)
                 .runtime(Runtime::Tokio1)
                 .timeouts(Timeouts {
                     wait: Some(CONNECT_TIMEOUT),
@@ -104,12 +121,7 @@ impl Database {
                 .map_err(|error| StoreError::Defect(error.to_string()))
         };
         let mut listen = base.clone();
-        tune(
-            &mut listen,
-            GENERAL,
-            config.statement_timeout,
-            "tasklease listener",
-        );
+        tune(&mut listen, "tasklease listener");
         Ok(Self {
             vital: pool(GENERAL, VITAL_CONNECTIONS, "tasklease vital")?,
             submits: pool(HOT, SUBMIT_CONNECTIONS, "tasklease submits")?,
@@ -122,20 +134,28 @@ impl Database {
             sessions: pool(GENERAL, SESSION_CONNECTIONS, "tasklease sessions")?,
             upkeep: pool(GENERAL, UPKEEP_CONNECTIONS, "tasklease upkeep")?,
             listen,
+            listen_settings: settings(GENERAL, config.statement_timeout),
         })
     }
 
-    /// Opens a connection as the pools do, and says whether something between here and Postgres refuses their settings,
-    /// as PgBouncer does unless it is told to ignore them. Any other failure may pass, and is left to those who connect.
+    /// Makes sure that a connection stays the same for as long as it is open, as prepared statements, settings and
+    /// notifications need. A pooler may give each transaction another one.
     ///
     /// # Errors
-    /// [`StoreError::Pooler`].
-    pub async fn check_settings(&self) -> Result<(), StoreError> {
-        match self.vital_connection().await {
-            Err(StoreError::Transient(text)) if text.contains("unsupported startup parameter") => {
-                Err(StoreError::Pooler(text))
-            }
-            _ => Ok(()),
+    /// [`StoreError::Pooler`], or a database that cannot be reached.
+    pub async fn check_connections(&self) -> Result<(), StoreError> {
+        let (one, other) = (self.vital_connection().await?, self.vital_connection().await?);
+        let before = backend(&one).await?;
+        // Takes whatever connection is free between the two questions.
+        other.batch_execute("BEGIN").await?;
+        let taken = backend(&other).await;
+        let after = backend(&one).await;
+        other.batch_execute("ROLLBACK").await?;
+        taken?;
+        if before == after? {
+            Ok(())
+        } else {
+            Err(StoreError::Pooler)
         }
     }
 
@@ -196,10 +216,20 @@ impl Database {
         Ok(Reading::new(self.key_reads.get().await?))
     }
 
-    /// How to open a connection outside the pools.
-    pub(super) fn listen_config(&self) -> &Config {
-        &self.listen
+    /// How to open a connection outside the pools, and what to say on it first.
+    pub(super) fn listen_config(&self) -> (&Config, &str) {
+        (&self.listen, &self.listen_settings)
     }
+}
+
+/// Which process of Postgres serves a connection. A simple query: a prepared one may not be there any more, which is
+/// what this is to find out.
+async fn backend(connection: &Object) -> Result<Option<String>, StoreError> {
+    let messages = connection.simple_query("SELECT pg_backend_pid()").await?;
+    Ok(messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    }))
 }
 
 /// Prepares a statement once per connection.
@@ -207,24 +237,24 @@ pub(super) async fn prepared(connection: &Object, sql: &str) -> Result<Statement
     Ok(connection.prepare_cached(sql).await?)
 }
 
-fn tune(pg: &mut Config, options: &str, statement_timeout: Duration, name: &str) {
-    let given = pg
-        .get_options()
-        .map(|given| format!("{given} "))
-        .unwrap_or_default();
+fn tune(pg: &mut Config, name: &str) {
     pg.application_name(name)
-        .options(format!(
-            "{given}{options} -c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout={}",
-            statement_timeout.as_millis(),
-            LOCK_TIMEOUT.as_millis(),
-            IDLE_IN_TRANSACTION.as_millis(),
-        ))
         .connect_timeout(CONNECT_TIMEOUT)
         .keepalives(true)
         .keepalives_idle(Duration::from_secs(10))
         .keepalives_interval(Duration::from_secs(5))
         .keepalives_retries(3)
         .tcp_user_timeout(TCP_USER_TIMEOUT);
+}
+
+/// The statements that a new connection begins with.
+fn settings(planner: &str, statement_timeout: Duration) -> String {
+    format!(
+        "{planner}; SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}",
+        statement_timeout.as_millis(),
+        LOCK_TIMEOUT.as_millis(),
+        IDLE_IN_TRANSACTION.as_millis(),
+    )
 }
 
 /// A duration as the microseconds that statements take.

@@ -1,5 +1,6 @@
 //! What can go wrong between the scheduler and Postgres.
 
+use deadpool_postgres::HookError;
 use tokio_postgres::error::SqlState;
 
 use crate::domain::error::Error;
@@ -19,12 +20,12 @@ pub enum StoreError {
     /// Too many callers list already.
     #[error("too many lists wait for a connection")]
     Busy,
-    /// A connection pooler stands between the scheduler and Postgres and refuses its settings.
+    /// A connection pooler stands between the scheduler and Postgres and does not keep connections.
     #[error(
-        "the connection pooler before the database refuses startup options ({0}); connect to Postgres itself, or let \
-         PgBouncer ignore them (ignore_startup_parameters = options), version 1.21 or newer"
+        "the connection pooler before the database gives each transaction another connection; let it pool sessions \
+         (PgBouncer: pool_mode = session), or connect to Postgres itself"
     )]
-    Pooler(String),
+    Pooler,
     /// The values cannot be stored.
     #[error("the values cannot be stored: {0}")]
     Data(String),
@@ -78,11 +79,14 @@ impl From<tokio_postgres::Error> for StoreError {
 impl From<deadpool_postgres::PoolError> for StoreError {
     fn from(error: deadpool_postgres::PoolError) -> Self {
         match error {
-            deadpool_postgres::PoolError::Backend(error) => match Self::from(error) {
-                // Not being let in is a matter of configuration, which may be fixed while this runs.
-                Self::Defect(text) => Self::Transient(text),
-                other => other,
-            },
+            deadpool_postgres::PoolError::Backend(error)
+            | deadpool_postgres::PoolError::PostCreateHook(HookError::Backend(error)) => {
+                match Self::from(error) {
+                    // Not being let in is a matter of configuration, which may be fixed while this runs.
+                    Self::Defect(text) => Self::Transient(text),
+                    other => other,
+                }
+            }
             other => Self::Transient(other.to_string()),
         }
     }
@@ -98,7 +102,7 @@ impl From<StoreError> for Error {
             }
             StoreError::TimedOut => Self::Unavailable("the database took too long"),
             StoreError::Busy => Self::Overloaded("too many lists wait for the database"),
-            StoreError::Exists | StoreError::Data(_) | StoreError::Pooler(_) | StoreError::Defect(_) => {
+            StoreError::Exists | StoreError::Data(_) | StoreError::Pooler | StoreError::Defect(_) => {
                 tracing::error!(%error, "a statement failed");
                 Self::Internal
             }

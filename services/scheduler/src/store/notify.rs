@@ -204,7 +204,8 @@ impl Database {
     /// # Errors
     /// The connection cannot be made or broke.
     pub async fn listen(&self, me: ReplicaId, hints: mpsc::Sender<Hints>) -> Result<(), StoreError> {
-        let (client, mut connection) = self.listen_config().connect(NoTls).await?;
+        let (config, settings) = self.listen_config();
+        let (client, mut connection) = config.connect(NoTls).await?;
         let (messages_in, mut messages) = mpsc::channel(64);
         let driver = tokio::spawn(async move {
             while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
@@ -219,7 +220,9 @@ impl Database {
                 }
             }
         });
-        let listening = client.batch_execute(&format!("LISTEN {CHANNEL}")).await;
+        let listening = client
+            .batch_execute(&format!("{settings}; LISTEN {CHANNEL}"))
+            .await;
         if let Err(error) = listening {
             driver.abort();
             return Err(error.into());
