@@ -38,7 +38,15 @@ pub(crate) struct Folder {
     root: PathBuf,
     user: ServerUser,
     /// Its lock keeps every other process out.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that another thread is just starting has a copy of it until it
+        // runs its program.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Folder {
@@ -65,11 +73,7 @@ impl Folder {
             .open(&lock_path)
             .map_err(Error::file("open", &lock_path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                root,
-                user,
-                _lock: lock,
-            }),
+            Ok(()) => Ok(Self { root, user, lock }),
             Err(TryLockError::WouldBlock) => Err(Error::InUse { data_dir: root }),
             Err(TryLockError::Error(source)) => Err(Error::file("lock", lock_path)(source)),
         }
@@ -310,4 +314,20 @@ pub(crate) fn last_lines(text: &str) -> String {
         .map(|line| format!("  {line}"))
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_was_let_go_can_be_taken_while_a_process_is_being_started() {
+        let root = TempDir::new().expect("a folder");
+        let user = || ServerUser::choose(root.path()).expect("a user");
+        let folder = Folder::open(root.path(), user()).expect("nobody else holds it");
+        let in_starting_process = folder.lock.try_clone().expect("a copy");
+        drop(folder);
+        assert!(Folder::open(root.path(), user()).is_ok());
+        drop(in_starting_process);
+    }
 }

@@ -80,7 +80,7 @@ impl Database {
                     cancel_requested: row.try_get("cancel_requested")?,
                     due_us: row.try_get("due_us")?,
                     last_event: EventCursor {
-                        lease_token: row.try_get("event_lease_no")?,
+                        lease_token: row.try_get("event_lease_token")?,
                         number: row.try_get("event_no")?,
                     },
                 };

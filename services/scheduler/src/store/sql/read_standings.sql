@@ -1,7 +1,7 @@
 -- read_standings: what tells of each task whether anything is new. Tasks that are gone are missing.
 -- $1 ids
 SELECT p.id, p.state, p.lease_token, p.cancel_requested, (extract(epoch FROM p.due_at) * 1000000)::bigint AS due_us,
-       coalesce(e.lease_token, 0) AS event_lease_no, coalesce(e.event_no, 0) AS event_no
+       coalesce(e.lease_token, 0) AS event_lease_token, coalesce(e.event_no, 0) AS event_no
 FROM tasklease.task_place p
 LEFT JOIN LATERAL (
     SELECT lease_token, event_no FROM tasklease.task_event
