@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
+    time::Instant,
 };
 
 use super::local_sessions::{LocalSessions, Serves};
@@ -13,7 +14,7 @@ use crate::{
         name::{QueueName, TaskType},
         span::Span,
     },
-    store::{Database, EnsuredLane, StoreError},
+    store::{Database, EnsuredLane, NOTE_HOLDS, StoreError},
 };
 
 /// Spans of lanes that are remembered at most.
@@ -26,8 +27,8 @@ pub(super) struct LaneCache {
     db: Database,
     local_sessions: Arc<LocalSessions>,
     known: RwLock<Known>,
-    /// Spans of lanes that are stored for certain.
-    noted: RwLock<HashSet<(LaneId, Span)>>,
+    /// Spans of lanes that are stored for certain, and until when to rely on it.
+    noted: RwLock<HashMap<(LaneId, Span), Instant>>,
     /// Held while spans are stored, so that callers who need the same one store it once.
     noting: tokio::sync::Mutex<()>,
 }
@@ -109,11 +110,12 @@ impl LaneCache {
     /// Of some lanes and spans, those that may not be stored.
     pub(super) fn not_noted(&self, spans: impl Iterator<Item = (LaneId, Span)>) -> Vec<(LaneId, Span)> {
         let noted = self.noted.read().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
         let mut missing = Vec::new();
         let mut before = None;
         for span in spans {
             // Most batches are of one lane and time.
-            if before.replace(span) != Some(span) && !noted.contains(&span) {
+            if before.replace(span) != Some(span) && noted.get(&span).is_none_or(|until| *until <= now) {
                 missing.push(span);
             }
         }
@@ -127,6 +129,7 @@ impl LaneCache {
         if spans.is_empty() {
             return Ok(true);
         }
+        let until = Instant::now() + NOTE_HOLDS;
         let gone = self.db.ensure_spans(&spans).await?;
         if !gone.is_empty() {
             self.forget(|lane| gone.contains(&lane));
@@ -136,7 +139,7 @@ impl LaneCache {
         if noted.len() + spans.len() > NOTED {
             noted.clear();
         }
-        noted.extend(spans);
+        noted.extend(spans.into_iter().map(|span| (span, until)));
         Ok(true)
     }
 

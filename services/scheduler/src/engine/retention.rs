@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    domain::{ids::TaskId, span::Span},
+    domain::ids::TaskId,
     store::{Database, RetentionBite, RetentionPage, RetentionPolicy, SpanCursor, StoreError},
 };
 
@@ -77,15 +77,15 @@ pub(super) async fn run(db: Database, policy: RetentionPolicy, stop: Cancellatio
 /// A database that cannot be reached; the next pass begins anew.
 pub async fn run_once(db: &Database, policy: &RetentionPolicy, now: SystemTime) -> Result<i64, StoreError> {
     let removed = pass(db, Old::Tasks, policy, now).await? + pass(db, Old::Events, policy, now).await?;
-    forget_unused_lanes(db, policy.old_spans(now)).await?;
+    forget_unused_lanes(db, policy.unused_spans()).await?;
     Ok(removed)
 }
 
 /// Deletes lanes whose last task is gone.
-async fn forget_unused_lanes(db: &Database, before: Span) -> Result<(), StoreError> {
+async fn forget_unused_lanes(db: &Database, unused: Duration) -> Result<(), StoreError> {
     let mut next = Some(SpanCursor::START);
     while let Some(after) = next {
-        next = db.delete_empty_spans(after, before, SPANS).await?.next;
+        next = db.delete_empty_spans(after, unused, SPANS).await?.next;
     }
     let mut removed = 0;
     loop {

@@ -44,8 +44,8 @@ pub struct Database {
 
 /// Heartbeats and ticks; one more for the end of sessions.
 const VITAL_CONNECTIONS: usize = 3;
-/// Two submits are under way at once.
-const SUBMIT_CONNECTIONS: usize = 2;
+/// Two submits are under way at once, and what comes with new ones is noted.
+const SUBMIT_CONNECTIONS: usize = 3;
 /// One settlement of successes is under way at once.
 const SETTLEMENT_CONNECTIONS: usize = 1;
 /// A settlement of what is no success, and answers to reports that come again.

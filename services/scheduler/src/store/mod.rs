@@ -36,7 +36,7 @@ pub use read::Detail;
 pub use retention::{RetentionBite, RetentionPage, RetentionPolicy};
 pub use sessions::{DeadLease, EndedSessions, KnownLease};
 pub use settle::{EndedRun, Fenced};
-pub use spans::{IdRanges, SpanCursor, SpanPage};
+pub use spans::{IdRanges, NOTE_HOLDS, SpanCursor, SpanPage};
 pub use strays::{Rescued, StrayPage};
 pub use submit::{BUNDLE, Existing, StoredPayload, SubmitBatch};
 pub use tick::{Promoted, Tick, TickQuestion};

@@ -8,8 +8,9 @@ use uuid::Uuid;
 use super::{
     database::{Database, micros, prepared},
     error::StoreError,
+    spans::NOTE_HOLDS,
 };
-use crate::domain::{ids::TaskId, limits, span::Span};
+use crate::domain::ids::TaskId;
 
 /// How long to keep what has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,10 +127,10 @@ fn page(row: &Row, above: TaskId, bite: RetentionBite) -> RetentionPage {
 }
 
 impl RetentionPolicy {
-    /// Spans before this one may have no task left, and no task is submitted to them any more.
-    pub fn old_spans(&self, now: SystemTime) -> Span {
-        let latest_submit = 2 * limits::ID_CLOCK_SKEW;
-        Span::of(TaskId(id_at(now, self.ended.max(latest_submit))))
+    /// How long nobody may have noted a span that is looked at: most of its tasks are gone by then, and none is about to
+    /// be stored.
+    pub fn unused_spans(&self) -> Duration {
+        self.ended.max(4 * NOTE_HOLDS)
     }
 }
 

@@ -1,15 +1,18 @@
 //! Which lanes have tasks, and of when: coarse enough to cost a submit nothing, fine enough for lists.
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 use super::{
-    database::{Database, prepared},
+    database::{Database, micros, prepared},
     error::StoreError,
 };
 use crate::domain::{
     ids::{LaneId, TaskId},
     span::Span,
 };
+
+/// How long after a span was noted tasks of it may be stored. Whoever stores more notes it again.
+pub const NOTE_HOLDS: Duration = Duration::from_secs(6 * 3600);
 
 /// Spans that one list step looks through at most.
 const SPANS: i64 = 500;
@@ -79,7 +82,8 @@ pub struct SpanPage {
 }
 
 impl Database {
-    /// Notes that tasks of these lanes and spans are about to be stored. Returns the lanes that do not exist any more.
+    /// Notes that tasks of these lanes and spans are about to be stored, within [`NOTE_HOLDS`]. Returns the lanes that
+    /// do not exist any more.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -88,7 +92,7 @@ impl Database {
             .iter()
             .map(|(lane, span)| (lane.0, i64::from(span.0)))
             .unzip();
-        let connection = self.connection().await?;
+        let connection = self.submit_connection().await?;
         let statement = prepared(&connection, include_str!("sql/ensure_spans.sql")).await?;
         let gone = connection.query(&statement, &[&lanes, &spans]).await?;
         gone.iter().map(|row| Ok(LaneId(row.try_get("lane")?))).collect()
@@ -122,14 +126,14 @@ impl Database {
         })
     }
 
-    /// Deletes the spans among the next ones after a place, and below `before`, that have no task.
+    /// Deletes the spans among the next ones after a place that have no task and that nobody noted for `unused`.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn delete_empty_spans(
         &self,
         after: SpanCursor,
-        before: Span,
+        unused: Duration,
         look_at: i64,
     ) -> Result<SpanPage, StoreError> {
         let connection = self.connection().await?;
@@ -137,7 +141,7 @@ impl Database {
         let row = connection
             .query_one(
                 &statement,
-                &[&after.lane.0, &after.span, &i64::from(before.0), &look_at],
+                &[&after.lane.0, &after.span, &micros(unused), &look_at],
             )
             .await?;
         let looked_at: i64 = row.try_get("looked_at")?;

@@ -41,11 +41,6 @@ async fn a_claim_on_a_fresh_database_walks_its_indexes() {
 fn the_store_claims_with_these_settings() {
     let source = include_str!("../../src/store/database.rs");
     for setting in CLAIM_SETTINGS.split(';') {
-        let (name, value) = setting
-            .trim()
-            .trim_start_matches("SET ")
-            .split_once(" = ")
-            .expect("a setting");
-        assert!(source.contains(&format!("-c {name}={value}")), "{name}");
+        assert!(source.contains(setting.trim()), "{setting}");
     }
 }

@@ -1,8 +1,9 @@
 -- delete_empty_spans: looks at the next spans that are old enough to be empty and deletes those without a task.
--- $1 after this lane and $2 span, $3 only spans below this one, $4 look at no more rows than this
+-- $1 after this lane and $2 span, $3 only spans that nobody noted for this long (µs),
+-- $4 look at no more rows than this
 WITH page AS MATERIALIZED (
     SELECT lane, span FROM tasklease.lane_span
-    WHERE (lane, span) > ($1::int, $2::bigint) AND span < $3
+    WHERE (lane, span) > ($1::int, $2::bigint) AND noted_at < now() - $3::bigint * interval '1 microsecond'
     ORDER BY lane, span
     LIMIT $4
 ),
@@ -14,7 +15,10 @@ empty AS MATERIALIZED (
                         AND t.id <= (lpad(to_hex(p.span), 8, '0') || repeat('f', 24))::uuid)
 ),
 gone AS (
-    DELETE FROM tasklease.lane_span s USING empty e WHERE s.lane = e.lane AND s.span = e.span RETURNING 1
+    DELETE FROM tasklease.lane_span s USING empty e
+    -- It may have been noted again meanwhile.
+    WHERE s.lane = e.lane AND s.span = e.span AND s.noted_at < now() - $3::bigint * interval '1 microsecond'
+    RETURNING 1
 )
 SELECT (SELECT count(*) FROM page) AS looked_at,
        (SELECT lane FROM page ORDER BY lane DESC, span DESC LIMIT 1) AS last_lane,

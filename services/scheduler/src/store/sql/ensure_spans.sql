@@ -8,6 +8,6 @@ kept AS MATERIALIZED (
 noted AS (
     INSERT INTO tasklease.lane_span (lane, span)
     SELECT lane, span FROM wanted WHERE lane IN (SELECT id FROM kept) ORDER BY lane, span
-    ON CONFLICT DO NOTHING
+    ON CONFLICT (lane, span) DO UPDATE SET noted_at = now()
 )
 SELECT DISTINCT lane FROM wanted WHERE lane NOT IN (SELECT id FROM kept)
