@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::{Mutex, Notify, mpsc};
@@ -26,9 +27,12 @@ pub(super) struct BatchLimit {
     /// How many batches may be under way at once.
     pub in_flight: usize,
     /// While a batch is under way, another leaves only if it weighs as much as this; a lighter one costs more than the
-    /// wait until the first is done.
+    /// wait until the first is done, unless that takes longer than [`PATIENCE`].
     pub beside: usize,
 }
+
+/// How long a light batch waits for the one under way, which may be stuck behind somebody's lock.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The batches under way.
 #[derive(Default)]
@@ -122,7 +126,10 @@ async fn next_batch<'a, T>(
             // Counted before the next batch is looked at.
             return Some((batch, under_way.leave()));
         }
-        under_way.one_is_done.notified().await;
+        let done = tokio::time::timeout(PATIENCE, under_way.one_is_done.notified());
+        if done.await.is_err() {
+            return Some((batch, under_way.leave()));
+        }
     }
 }
 
@@ -214,6 +221,8 @@ mod tests {
         assert!(batches.try_recv().is_err(), "too light to leave");
         gate.add_permits(1);
         assert_eq!(batches.recv().await, Some(vec![5, 6]));
+        sender.send(7).await.expect("open");
+        assert_eq!(batches.recv().await, Some(vec![7]), "the one under way is stuck");
     }
 
     #[tokio::test]

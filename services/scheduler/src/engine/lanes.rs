@@ -14,7 +14,7 @@ use crate::{
         name::{QueueName, TaskType},
         span::Span,
     },
-    store::{Database, EnsuredLane, NOTE_HOLDS, StoreError},
+    store::{Database, EnsuredLane, LaneSet, NOTE_HOLDS, StoreError},
 };
 
 /// Spans of lanes that are remembered at most.
@@ -149,10 +149,9 @@ impl LaneCache {
         known.by_name.retain(|_, lane| !is_gone(*lane));
     }
 
-    /// Learns of all lanes, and forgets those that are gone, if their number is not the one that is known.
-    pub(super) async fn load_if_not(&self, count: i64) -> Result<(), StoreError> {
-        let known = self.known().by_id.len();
-        if i64::try_from(known).is_ok_and(|known| known == count) {
+    /// Learns of all lanes, and forgets those that are gone, unless they are the ones that are known.
+    pub(super) async fn load_if_not(&self, lanes: LaneSet) -> Result<(), StoreError> {
+        if LaneSet::of(self.known().by_id.keys().copied()) == lanes {
             return Ok(());
         }
         let lanes = self.db.lanes(None).await?;

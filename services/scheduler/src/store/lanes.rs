@@ -25,6 +25,31 @@ pub struct EnsuredLane {
     pub paused: bool,
 }
 
+/// Tells sets of lanes apart without naming the lanes: lanes come and go, so as many need not be the same.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct LaneSet {
+    /// How many there are.
+    pub count: i64,
+    /// The sum of the squares of their ids, each modulo [`SQUARES_BELOW`].
+    pub sum: i64,
+}
+
+/// A prime, so that the squares spread; below 2³¹, so that no sum of them is too large.
+const SQUARES_BELOW: i64 = 2_147_483_647;
+
+impl LaneSet {
+    /// The set of these lanes, each of which comes once.
+    pub fn of(lanes: impl Iterator<Item = LaneId>) -> Self {
+        lanes.fold(Self::default(), |set, lane| {
+            let id = i64::from(lane.0);
+            Self {
+                count: set.count + 1,
+                sum: set.sum + id * id % SQUARES_BELOW,
+            }
+        })
+    }
+}
+
 impl Database {
     /// The lane of a queue and task type, made if it is new; `None` if there are too many already.
     ///

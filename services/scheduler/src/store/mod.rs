@@ -28,7 +28,7 @@ pub use claim::{Claim, Claimed, ClaimedTask, Found, Mark};
 pub use database::{Database, DatabaseConfig};
 pub use error::StoreError;
 pub use events::{EventPage, StoredEvent};
-pub use lanes::EnsuredLane;
+pub use lanes::{EnsuredLane, LaneSet};
 pub use list::{ListQuery, ListSource, ListStep};
 pub use migrate::{MigrateError, migrate};
 pub use queues::{LaneStats, QueueRecord, WorkerRecord};

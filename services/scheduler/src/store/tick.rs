@@ -8,6 +8,7 @@ use super::{
     claim::Mark,
     database::{Database, micros, prepared},
     error::StoreError,
+    lanes::LaneSet,
     submit::BUNDLE,
 };
 use crate::domain::ids::{LaneId, ReplicaId, SessionId, TaskId};
@@ -29,8 +30,8 @@ pub struct Tick {
     pub paused_lanes: Vec<LaneId>,
     /// Other replicas that are alive.
     pub other_replicas: i32,
-    /// How many lanes there are.
-    pub lanes: i64,
+    /// Which lanes there are.
+    pub lanes: LaneSet,
     /// Sessions whose lease was extended, because no replica had been at work for a while.
     pub spared: i64,
     /// Of the sessions asked for, those that are over.
@@ -114,7 +115,10 @@ impl Database {
             ready_lanes: lanes(4).zip(firsts).collect(),
             paused_lanes: lanes(7).collect(),
             other_replicas: row.get(8),
-            lanes: row.get(9),
+            lanes: LaneSet {
+                count: row.get(9),
+                sum: row.get("lane_sum"),
+            },
             spared: row.get(10),
             gone_sessions: row.get::<_, Vec<Uuid>>(11).into_iter().map(SessionId).collect(),
         })

@@ -8,7 +8,7 @@ use tasklease_scheduler::{
         new_task::{NewTask, Start},
         state::TaskState,
     },
-    store::{Mark, Promoted, Tick, TickQuestion},
+    store::{LaneSet, Mark, Promoted, Tick, TickQuestion},
 };
 use uuid::Uuid;
 
@@ -152,7 +152,7 @@ async fn the_tick_tells_what_there_is_to_do_and_nothing_else() {
         world.db.tick(&question(me, "me", &lanes)).await.unwrap()
     };
     let quiet = Tick {
-        lanes: 1,
+        lanes: LaneSet { count: 1, sum: 1 },
         ..Tick::default()
     };
     assert_eq!(tick().await, quiet);

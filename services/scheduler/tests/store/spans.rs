@@ -9,7 +9,7 @@ use tasklease_scheduler::{
         span::Span,
     },
     engine::retention::run_once,
-    store::{IdRanges, ListQuery, ListSource, RetentionPolicy, SubmitBatch},
+    store::{IdRanges, LaneSet, ListQuery, ListSource, RetentionPolicy, SpanCursor, SubmitBatch},
 };
 use uuid::Uuid;
 
@@ -223,6 +223,46 @@ async fn a_lane_that_is_about_to_be_used_is_not_deleted() {
     submit.rollback().await.unwrap();
     assert_eq!(world.db.delete_unused_lanes(10).await.unwrap(), 1);
     world.end().await;
+}
+
+#[tokio::test]
+async fn a_lane_stays_while_something_is_left_of_a_deleted_task() {
+    let world = World::new().await;
+    let (_, lease) = world.running_task().await;
+    world.settle(succeeded(&lease)).await;
+    world
+        .db
+        .ensure_spans(&[(world.lane, Span::of(lease.key.task))])
+        .await
+        .unwrap();
+    assert!(world.db.delete_task(lease.key.task).await.unwrap());
+    world
+        .execute(
+            "UPDATE tasklease.lane_span SET noted_at = now() - interval '9 days'",
+            &[],
+        )
+        .await;
+    let page = world
+        .db
+        .delete_empty_spans(SpanCursor::START, DAY, 10)
+        .await
+        .unwrap();
+    assert_eq!(page.removed, 0);
+    world.execute("DELETE FROM tasklease.lane_span", &[]).await;
+    assert_eq!(
+        world.db.delete_unused_lanes(10).await.unwrap(),
+        0,
+        "the same submit is told apart by it"
+    );
+    world.end().await;
+}
+
+#[test]
+fn sets_of_as_many_lanes_are_told_apart() {
+    let set = |ids: &[i32]| LaneSet::of(ids.iter().map(|id| LaneId(*id)));
+    assert_eq!(set(&[1, 2, 3]), set(&[3, 1, 2]));
+    assert_ne!(set(&[1, 2, 3]), set(&[1, 2, 4]));
+    assert_ne!(set(&[1, 4]), set(&[2, 3]), "their sums are the same");
 }
 
 #[tokio::test]

@@ -10,15 +10,21 @@ WITH page AS MATERIALIZED (
 empty AS MATERIALIZED (
     SELECT p.lane, p.span FROM page p
     WHERE NOT EXISTS (SELECT FROM tasklease.task t
-                      WHERE t.lane = p.lane
+                      -- What a deleted task leaves names its lane, too.
+                      WHERE (t.lane = p.lane OR t.lane = 0 AND (t.payload ->> 'lane')::int = p.lane)
                         AND t.id >= (lpad(to_hex(p.span), 8, '0') || repeat('0', 24))::uuid
                         AND t.id <= (lpad(to_hex(p.span), 8, '0') || repeat('f', 24))::uuid)
 ),
-gone AS (
-    DELETE FROM tasklease.lane_span s USING empty e
+unused AS MATERIALIZED (
+    SELECT s.lane, s.span FROM tasklease.lane_span s
     -- It may have been noted again meanwhile.
-    WHERE s.lane = e.lane AND s.span = e.span AND s.noted_at < now() - $3::bigint * interval '1 microsecond'
-    RETURNING 1
+    WHERE (s.lane, s.span) IN (SELECT lane, span FROM empty)
+      AND s.noted_at < now() - $3::bigint * interval '1 microsecond'
+    ORDER BY s.lane, s.span
+    FOR UPDATE SKIP LOCKED
+),
+gone AS (
+    DELETE FROM tasklease.lane_span s USING unused u WHERE s.lane = u.lane AND s.span = u.span RETURNING 1
 )
 SELECT (SELECT count(*) FROM page) AS looked_at,
        (SELECT lane FROM page ORDER BY lane DESC, span DESC LIMIT 1) AS last_lane,

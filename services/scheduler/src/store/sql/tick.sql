@@ -49,4 +49,6 @@ SELECT NOT EXISTS (SELECT FROM away)
        (SELECT count(*) FROM tasklease.lane) AS lanes,
        (SELECT count(*) FROM spared) AS spared,
        ARRAY(SELECT id FROM unnest($8::uuid[]) AS connected (id)
-             WHERE NOT EXISTS (SELECT FROM tasklease.session s WHERE s.id = connected.id)) AS gone_sessions
+             WHERE NOT EXISTS (SELECT FROM tasklease.session s WHERE s.id = connected.id)) AS gone_sessions,
+       -- Lanes come and go: as many need not be the same. See LaneSet.
+       (SELECT coalesce(sum(id::bigint * id % 2147483647), 0) FROM tasklease.lane)::bigint AS lane_sum

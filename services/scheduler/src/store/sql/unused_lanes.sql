@@ -9,9 +9,12 @@ WITH candidates AS MATERIALIZED (
 ),
 -- There is no index for this. It is read only if a lane may go, which is seldom.
 used AS MATERIALIZED (
-    SELECT DISTINCT lane, ('x' || left(id::text, 8))::bit(32)::bigint AS span
-    FROM tasklease.task
-    WHERE EXISTS (SELECT FROM candidates) AND lane = ANY (ARRAY(SELECT id FROM candidates))
+    SELECT DISTINCT t.lane, ('x' || left(t.id::text, 8))::bit(32)::bigint AS span
+    -- What a deleted task leaves names its lane, too.
+    FROM (SELECT id, CASE WHEN lane = 0 THEN (payload ->> 'lane')::int ELSE lane END AS lane
+          FROM tasklease.task
+          WHERE EXISTS (SELECT FROM candidates)) AS t
+    WHERE t.lane = ANY (ARRAY(SELECT id FROM candidates))
 ),
 noted AS (INSERT INTO tasklease.lane_span (lane, span) SELECT lane, span FROM used ON CONFLICT DO NOTHING)
 SELECT id FROM candidates WHERE id NOT IN (SELECT lane FROM used)
