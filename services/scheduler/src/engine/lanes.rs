@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::local_sessions::{LocalSessions, Serves};
@@ -16,6 +16,9 @@ use crate::{
     },
     store::{Database, EnsuredLane, LaneSet, NOTE_HOLDS, StoreError},
 };
+
+/// How long to wait for others who note spans.
+const NOTING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Spans of lanes that are remembered at most.
 const NOTED: usize = 50_000;
@@ -124,7 +127,9 @@ impl LaneCache {
 
     /// Stores spans of lanes before tasks come that lists find by them. False if a lane is gone, and is forgotten.
     pub(super) async fn note(&self, spans: Vec<(LaneId, Span)>) -> Result<bool, StoreError> {
-        let _one_at_a_time = self.noting.lock().await;
+        // While the database takes nothing, those who wait must not do so one after the other.
+        let one_at_a_time = tokio::time::timeout(NOTING_PATIENCE, self.noting.lock());
+        let _one_at_a_time = one_at_a_time.await.map_err(|_| StoreError::TimedOut)?;
         let spans = self.not_noted(spans.into_iter());
         if spans.is_empty() {
             return Ok(true);

@@ -92,11 +92,14 @@ impl Submitter {
         }
     }
 
-    async fn submit(&self, tasks: Vec<(NewTask, LaneId)>) -> Result<Stored, Error> {
-        let spent = self
-            .budget
-            .spend(weight(&tasks))
-            .ok_or(Error::Overloaded("too many bytes of new tasks wait to be stored"))?;
+    /// Sets bytes aside for tasks that will be submitted.
+    fn spend(&self, bytes: usize) -> Result<Spent, Error> {
+        self.budget
+            .spend(bytes)
+            .ok_or(Error::Overloaded("too many bytes of new tasks wait to be stored"))
+    }
+
+    async fn submit(&self, tasks: Vec<(NewTask, LaneId)>, spent: Spent) -> Result<Stored, Error> {
         let (reply, answer) = oneshot::channel();
         let gone = |_| Error::Unavailable("the scheduler is shutting down");
         self.queue
@@ -123,13 +126,15 @@ impl Engine {
     /// # Errors
     /// An id that another task has, too much under way, or a database that cannot be reached.
     pub async fn submit(&self, tasks: Vec<NewTask>) -> Result<Stored, Error> {
-        let lanes = &self.parts.lanes;
+        let (lanes, submitter) = (&self.parts.lanes, &self.parts.submitter);
+        // Before anything that may wait for the database.
+        let spent = submitter.spend(tasks.iter().map(NewTask::weight).sum())?;
         let mut placed = self.in_lanes(tasks).await?;
         for _ in 0..ROUNDS {
             let spans = placed.iter().map(|(task, lane)| (*lane, Span::of(task.id)));
             let spans = lanes.not_noted(spans);
             if spans.is_empty() {
-                return self.parts.submitter.submit(placed).await;
+                return submitter.submit(placed, spent).await;
             }
             let engine = self.clone();
             let note = async move { engine.parts.lanes.note(spans).await };

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use tasklease_proto::v1::{
     self, TaskState, report_progress_request::Message as ToReport,
     report_progress_response::Message as FromReport,
 };
 use tokio_postgres::Client;
+use tonic::Code;
 
 use crate::{
-    calls::{state, submit_one},
+    calls::{spec, state, submit_one},
     raw_worker::{RawWorker, hello, progress, report, succeeded},
     scheduler::{Scheduler, soon},
 };
@@ -138,6 +139,39 @@ async fn heartbeats_and_outcomes_do_not_wait_for_progress() {
     lock.commit().await.unwrap();
     acknowledged(&mut worker, vec![stuck]).await;
     assert_eq!(state(&scheduler, &id).await, TaskState::Succeeded);
+    scheduler.end().await;
+}
+
+#[tokio::test]
+async fn submits_that_wait_for_their_lane_to_be_noted_are_bounded_in_bytes() {
+    let scheduler = Scheduler::start().await;
+    let mut client = scheduler.database.connect().await;
+    let lock = client.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE tasklease.lane_span IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let payload = format!(r#"{{"text":"{}"}}"#, "x".repeat(1_000_000));
+    let mut answers: FuturesUnordered<_> = (0..80)
+        .map(|_| {
+            let task = v1::TaskSpec {
+                input: Some(v1::task_spec::Input::PayloadJson(payload.clone().into())),
+                ..spec()
+            };
+            let mut tasks = scheduler.tasks();
+            async move {
+                tasks
+                    .submit_task(v1::SubmitTaskRequest { task: Some(task) })
+                    .await
+            }
+        })
+        .collect();
+    for _ in 0..10 {
+        let refused = soon("a refusal", answers.next()).await.unwrap().unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    }
+    lock.rollback().await.unwrap();
+    let rest: Vec<_> = soon("the other answers", answers.collect()).await;
+    assert!(rest.iter().any(Result::is_ok));
     scheduler.end().await;
 }
 
