@@ -1,10 +1,8 @@
 //! Everything that runs behind the calls: loops, jobs, and work that outlives its caller.
 
-use std::{
-    future::Future,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{future::Future, sync::Arc};
 
+use parking_lot::Mutex;
 use tasklease_lifecycle::Shutdown;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -110,8 +108,8 @@ impl Job {
         });
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, JobState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> parking_lot::MutexGuard<'_, JobState> {
+        self.state.lock()
     }
 }
 

@@ -1,11 +1,8 @@
 //! Counts of ended tasks, added to the database once a second, outside the transactions that settle.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -24,21 +21,15 @@ pub(super) struct Counters {
 impl Counters {
     /// Counts ended tasks of a lane.
     pub(super) fn add(&self, lane: LaneId, state: TaskState, tasks: i64) {
-        *self
-            .ended
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry((lane, state))
-            .or_default() += tasks;
+        *self.ended.lock().entry((lane, state)).or_default() += tasks;
     }
 
     /// Adds what was counted to the database; what could not be added is kept for the next time.
     pub(super) async fn flush(&self, db: &Database) {
-        let counts: Vec<(LaneId, TaskState, i64)> =
-            std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner))
-                .into_iter()
-                .map(|((lane, state), tasks)| (lane, state, tasks))
-                .collect();
+        let counts: Vec<(LaneId, TaskState, i64)> = std::mem::take(&mut *self.ended.lock())
+            .into_iter()
+            .map(|((lane, state), tasks)| (lane, state, tasks))
+            .collect();
         if counts.is_empty() {
             return;
         }

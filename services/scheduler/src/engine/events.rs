@@ -7,12 +7,13 @@ use std::{
     collections::HashSet,
     ops::ControlFlow,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -126,7 +127,7 @@ impl EventLog {
                 return None;
             }
             let spent = self.budget.spend(events.iter().map(weight).sum())?;
-            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = self.last.lock();
             let place = self.queue.try_reserve().ok()?;
             *last += 1;
             let number = *last;

@@ -1,13 +1,11 @@
 //! Whether the database answers in time.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Ticks that must fail in a row before the replica counts as unhealthy.
@@ -26,7 +24,7 @@ pub(super) struct Health {
 impl Health {
     /// True while ticks succeed, and in time.
     pub(super) fn is_good(&self, every: Duration) -> bool {
-        let last = *self.last_tick.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = *self.last_tick.lock();
         let in_time = last.is_none_or(|last| last.elapsed() < every + SLOWEST_TICK);
         in_time && self.failures.load(Ordering::Relaxed) < FAILURES
     }
@@ -34,7 +32,7 @@ impl Health {
     /// The database answered a tick.
     pub(super) fn tick_succeeded(&self) {
         self.failures.store(0, Ordering::Relaxed);
-        *self.last_tick.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.last_tick.lock() = Some(Instant::now());
     }
 
     /// The database did not answer a tick. Returns how many failed in a row.

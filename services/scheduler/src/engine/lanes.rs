@@ -2,9 +2,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
+
+use parking_lot::RwLock;
 
 use super::local_sessions::{LocalSessions, Serves};
 use crate::{
@@ -112,7 +114,7 @@ impl LaneCache {
 
     /// Of some lanes and spans, those that may not be stored.
     pub(super) fn not_noted(&self, spans: impl Iterator<Item = (LaneId, Span)>) -> Vec<(LaneId, Span)> {
-        let noted = self.noted.read().unwrap_or_else(PoisonError::into_inner);
+        let noted = self.noted.read();
         let now = Instant::now();
         let mut missing = Vec::new();
         let mut before = None;
@@ -140,7 +142,7 @@ impl LaneCache {
             self.forget(|lane| gone.contains(&lane));
             return Ok(false);
         }
-        let mut noted = self.noted.write().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.noted.write();
         if noted.len() + spans.len() > NOTED {
             noted.clear();
         }
@@ -149,7 +151,7 @@ impl LaneCache {
     }
 
     fn forget(&self, is_gone: impl Fn(LaneId) -> bool) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.write();
         known.by_id.retain(|lane, _| !is_gone(*lane));
         known.by_name.retain(|_, lane| !is_gone(*lane));
     }
@@ -182,7 +184,7 @@ impl LaneCache {
             self.local_sessions.pause(&[id]);
         }
         {
-            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            let mut known = self.known.write();
             known.by_name.insert((queue.clone(), task_type.clone()), id);
             known.by_id.insert(id, (queue.clone(), task_type.clone()));
         }
@@ -195,7 +197,7 @@ impl LaneCache {
         self.known().by_id.get(&lane).cloned()
     }
 
-    fn known(&self) -> std::sync::RwLockReadGuard<'_, Known> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> parking_lot::RwLockReadGuard<'_, Known> {
+        self.known.read()
     }
 }

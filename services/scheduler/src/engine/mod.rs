@@ -30,11 +30,9 @@ mod tick;
 mod undelivered;
 mod wake;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 pub use self::{
@@ -275,10 +273,10 @@ impl Engine {
 
 impl Parts {
     fn next_stray_page(&self) -> TaskId {
-        *self.next_strays.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.next_strays.lock()
     }
 
     fn set_next_stray_page(&self, below: TaskId) {
-        *self.next_strays.lock().unwrap_or_else(PoisonError::into_inner) = below;
+        *self.next_strays.lock() = below;
     }
 }

@@ -2,13 +2,11 @@
 
 use std::{
     sync::Arc,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -49,10 +47,7 @@ impl Notifier {
         if hints.is_empty() || !self.has_peers() {
             return;
         }
-        self.pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .add(hints);
+        self.pending.lock().add(hints);
         self.changed.notify_one();
     }
 
@@ -67,7 +62,7 @@ impl Notifier {
     }
 
     fn take(&self) -> Hints {
-        std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.pending.lock())
     }
 }
 

@@ -1,13 +1,11 @@
 //! What makes the tick look before its time.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 /// Longest time for which a due task is remembered; ticks find those of later.
@@ -27,7 +25,7 @@ impl Wake {
     /// A scheduled task will be due then.
     pub(super) fn due_in(&self, delay: Duration) {
         let at = Instant::now() + delay.min(REMEMBERED);
-        let mut next = self.next_due.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.next_due.lock();
         if next.is_none_or(|next| at < next) {
             *next = Some(at);
             self.woken.notify_one();
@@ -60,17 +58,17 @@ impl Wake {
 
     /// When the next scheduled task that is known will be due.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        *self.next_due.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.next_due.lock()
     }
 
     /// Forgets the next due task.
     pub(super) fn forget_due(&self) {
-        *self.next_due.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.next_due.lock() = None;
     }
 
     /// True if a scheduled task is due, which is forgotten then.
     pub(super) fn take_if_due(&self, now: Instant) -> bool {
-        let mut next = self.next_due.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.next_due.lock();
         let due = next.is_some_and(|at| at <= now);
         if due {
             *next = None;

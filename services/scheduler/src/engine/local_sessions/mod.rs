@@ -8,11 +8,11 @@ mod session;
 
 use std::{
     collections::HashSet,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use foldhash::HashMap;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::{Notify, mpsc},
     time::Instant,
@@ -90,7 +90,7 @@ struct State {
 
 impl LocalSessions {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Waits until there may be something to claim.
