@@ -16,6 +16,7 @@
 //! # }
 //! ```
 
+#![warn(missing_docs)]
 // Their macros panic when the line cannot be written.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 

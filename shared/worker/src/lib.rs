@@ -59,6 +59,7 @@
 //! worker's heartbeats. A worker that cannot reach any scheduler stops its own tasks before
 //! somebody else may run them.
 
+#![warn(missing_docs)]
 // Their macros panic when the line cannot be written.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 

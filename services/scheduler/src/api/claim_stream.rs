@@ -328,7 +328,7 @@ impl<'a> LaneNames<'a> {
             (self.queue, self.task_type) = self
                 .engine
                 .lane_name(lane)
-                .map(|(queue, task_type)| (queue.to_string(), task_type.to_string()))
+                .map(|(queue, task_type)| (queue.name.to_string(), task_type.to_string()))
                 .unwrap_or_default();
         }
         (self.queue.clone(), self.task_type.clone())

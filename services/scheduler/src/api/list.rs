@@ -15,7 +15,7 @@ use crate::{
     domain::{
         error::{Error, Violation},
         ids::{LaneId, TaskId},
-        name::{QueueName, TaskType},
+        name::{Namespace, QueueName, TaskType},
         state::TaskState,
     },
     store::{Database, IdRanges, ListQuery, ListSource},
@@ -82,7 +82,7 @@ impl Filters {
             let (ids, rest) = self.look(db, below, look_at, size + 1 - tasks.len()).await?;
             for ids in ids.chunks(READ) {
                 for record in db.read_listed_tasks(ids).await? {
-                    if !self.wants(record.state) {
+                    if !self.wants(record.standing.state()) {
                         continue;
                     }
                     let id = record.id;
@@ -172,7 +172,10 @@ async fn lanes(db: &Database, request: &v1::ListTasksRequest) -> Result<Option<V
     if queue.is_none() && task_type.is_none() {
         return Ok(None);
     }
-    Ok(Some(db.find_lanes(queue.as_ref(), task_type.as_ref()).await?))
+    Ok(Some(
+        db.find_lanes(&Namespace::default(), queue.as_ref(), task_type.as_ref())
+            .await?,
+    ))
 }
 
 fn optional<T>(text: &str, parse: impl Fn(&str) -> Result<T, Violation>) -> Result<Option<T>, Violation> {

@@ -1,7 +1,7 @@
 //! Checks what workers report.
 
 use tasklease_proto::{
-    convert::micros_from_timestamp,
+    convert::timestamp_from_wire,
     json,
     v1::{self, report::Body as Wire, succeeded::Output},
 };
@@ -145,7 +145,7 @@ fn progress(progress: v1::Progress) -> Result<EventKind, Violation> {
         percent: progress.percent,
         message: progress.message,
         card,
-        worker_us: progress.worker_time.as_ref().and_then(micros_from_timestamp),
+        worker_time: progress.worker_time.as_ref().and_then(timestamp_from_wire),
     })
 }
 
@@ -160,7 +160,7 @@ fn log(line: v1::LogLine) -> Result<EventKind, Violation> {
     Ok(EventKind::Log {
         level: line.level,
         message: line.message,
-        worker_us: line.worker_time.as_ref().and_then(micros_from_timestamp),
+        worker_time: line.worker_time.as_ref().and_then(timestamp_from_wire),
     })
 }
 

@@ -1,9 +1,10 @@
 //! Checks what clients submit; nothing invalid goes further than this.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use tasklease_proto::{
-    convert::{duration_from_wire, micros_from_system, micros_from_timestamp},
+    convert::{duration_from_wire, timestamp_from_wire},
     json,
     v1::{self, task_spec::Input},
 };
@@ -15,7 +16,9 @@ use crate::domain::{
     ids::TaskId,
     limits,
     name::{QueueName, TaskType, check_labels, check_text},
-    new_task::{NewTask, Start, TaskOptions},
+    new_task::{NewTask, Start},
+    queue::QueueKey,
+    task_spec::{TaskOptions, TaskSpec},
 };
 
 /// What a check needs to know beside the spec.
@@ -24,7 +27,7 @@ pub(super) struct SpecRules {
     /// Bound of a payload as JSON text, in bytes.
     pub(super) payload_bytes: usize,
     /// The scheduler's clock; only decides whether a client's own id is plausible.
-    pub(super) now: SystemTime,
+    pub(super) now: Timestamp,
 }
 
 /// Checks a spec; violations name fields relative to it.
@@ -87,23 +90,25 @@ pub(super) fn check(spec: v1::TaskSpec, rules: SpecRules) -> Result<NewTask, Vec
     }
     Ok(NewTask {
         id,
-        task_type,
-        queue,
-        payload,
-        priority,
-        start,
-        max_attempts,
-        options: TaskOptions {
-            title: set(spec.title),
-            description: set(spec.description),
-            owner: set(spec.owner),
-            labels: spec.labels.into_iter().collect(),
-            parent,
-            retry_of: None,
-            backoff,
-            run_timeout: run_timeout.filter(|limit| !limit.is_zero()),
-            traceparent: set(spec.traceparent),
+        spec: TaskSpec {
+            task_type,
+            queue: QueueKey::in_default(queue),
+            priority,
+            max_attempts,
+            options: TaskOptions {
+                title: set(spec.title),
+                description: set(spec.description),
+                owner: set(spec.owner),
+                labels: spec.labels.into_iter().collect(),
+                parent,
+                retry_of: None,
+                backoff,
+                run_timeout: run_timeout.filter(|limit| !limit.is_zero()),
+                traceparent: set(spec.traceparent),
+            },
         },
+        payload,
+        start,
     })
 }
 
@@ -115,7 +120,7 @@ fn set(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn task_id(text: &str, now: SystemTime) -> Result<TaskId, Violation> {
+fn task_id(text: &str, now: Timestamp) -> Result<TaskId, Violation> {
     let violation = |problem| Violation::new("task_id", problem);
     if text.is_empty() {
         return Ok(TaskId(Uuid::now_v7()));
@@ -126,8 +131,9 @@ fn task_id(text: &str, now: SystemTime) -> Result<TaskId, Violation> {
         .filter(|_| id.get_version_num() == 7)
         .map(|time| time.to_unix())
         .ok_or_else(|| violation("must be a UUID of version 7"))?;
-    let now = micros_from_system(now) / 1_000_000;
-    let skew = i64::try_from(seconds).unwrap_or(i64::MAX).abs_diff(now);
+    let skew = i64::try_from(seconds)
+        .unwrap_or(i64::MAX)
+        .abs_diff(now.as_second());
     if skew > limits::ID_CLOCK_SKEW.as_secs() {
         return Err(violation("must be a UUID of version 7 made within a day of now"));
     }
@@ -218,9 +224,8 @@ fn start(
         )),
         // What is shorter than the database can tell is no delay.
         (Some(delay), None) if delay.as_micros() > 0 => Ok(Start::After(delay)),
-        (_, Some(time)) => micros_from_timestamp(time)
-            // Year 9999, the end of wire timestamps.
-            .filter(|us| (0..=253_402_300_799_000_000).contains(us))
+        (_, Some(time)) => timestamp_from_wire(time)
+            .filter(|time| *time >= Timestamp::UNIX_EPOCH)
             .map(Start::At)
             .ok_or_else(|| Violation::new("start_time", "must be a time from 1970 to 9999")),
         _ => Ok(Start::Now),
@@ -245,14 +250,14 @@ fn backoff(policy: Option<&v1::RetryPolicy>) -> Result<Option<Backoff>, Violatio
 
 #[cfg(test)]
 mod tests {
-    use prost_types::{Duration as WireDuration, Struct, Timestamp, Value, value::Kind};
+    use prost_types::{Duration as WireDuration, Struct, Timestamp as WireTimestamp, Value, value::Kind};
 
     use super::*;
 
     fn rules() -> SpecRules {
         SpecRules {
             payload_bytes: 64,
-            now: SystemTime::now(),
+            now: Timestamp::now(),
         }
     }
 
@@ -280,14 +285,14 @@ mod tests {
         let task = check(spec(), rules()).expect("valid");
         assert_eq!(
             (
-                task.queue.as_str(),
+                task.spec.queue.name.as_str(),
                 task.payload.as_str(),
-                task.max_attempts,
+                task.spec.max_attempts,
                 task.start
             ),
             ("default", "{}", 5, Start::Now)
         );
-        assert_eq!(task.options, TaskOptions::default());
+        assert_eq!(task.spec.options, TaskOptions::default());
         assert_eq!(task.id.0.get_version_num(), 7);
     }
 
@@ -377,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_start_is_a_delay_or_a_time() {
-        let time = |seconds| Some(Timestamp { seconds, nanos: 0 });
+        let time = |seconds| Some(WireTimestamp { seconds, nanos: 0 });
         assert_eq!(
             fields(v1::TaskSpec {
                 delay: seconds(1),
@@ -410,7 +415,7 @@ mod tests {
             rules(),
         )
         .expect("valid");
-        assert_eq!(task.start, Start::At(12_000_000));
+        assert_eq!(task.start, Start::At(Timestamp::from_second(12).expect("a time")));
     }
 
     #[test]
@@ -437,7 +442,7 @@ mod tests {
         )
         .expect("valid");
         assert_eq!(
-            task.options.backoff.map(|b| b.initial),
+            task.spec.options.backoff.map(|b| b.initial),
             Some(Duration::from_secs(5))
         );
     }

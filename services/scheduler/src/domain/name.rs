@@ -4,9 +4,6 @@ use std::fmt;
 
 use super::{error::Violation, limits};
 
-/// The tenant of all tasks, until there are others.
-pub const DEFAULT_NAMESPACE: &str = "default";
-
 /// The queue of a task that names none.
 pub const DEFAULT_QUEUE: &str = "default";
 
@@ -48,6 +45,17 @@ name! {
 name! {
     /// A named stream of tasks.
     QueueName
+}
+name! {
+    /// A tenant: what owns queues and tasks.
+    Namespace
+}
+
+impl Default for Namespace {
+    /// The namespace of all tasks, until there are others.
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
 }
 
 impl QueueName {

@@ -2,9 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
+
 use super::{
-    ids::{GrantId, LaneId, LeaseKey},
-    lease::Lease,
+    ids::{GrantId, LaneId, LeaseKey, LeaseToken},
+    lease::{DeadLease, Lease},
     outcome::Outcome,
     report::{ReportedOutcome, TaskError},
 };
@@ -23,8 +25,8 @@ pub struct Verdict {
     pub lane: LaneId,
     /// Attempt number of the run, from 1.
     pub attempt: i16,
-    /// When it was leased, microseconds since 1970.
-    pub started_us: i64,
+    /// When it was leased, by the database's clock.
+    pub started_at: Timestamp,
     /// The worker's name.
     pub worker: Arc<str>,
     /// Of a lost run for which somebody may be to blame: how many other tasks were lost with it.
@@ -81,15 +83,16 @@ pub fn reported(
     timed_out: TimedOut,
     jitter: f64,
 ) -> Verdict {
+    let backoff = || lease.backoff.delay(lease.attempt, jitter);
     let end = match ending {
         ReportedOutcome::Succeeded { result } => Disposition::Succeed { result },
-        ReportedOutcome::Released { message } => again_uncounted(lease, TaskError::new("RELEASED", message)),
+        ReportedOutcome::Released { message } => uncounted(lease.into(), TaskError::new("RELEASED", message)),
         ReportedOutcome::Failed { .. } | ReportedOutcome::Cancelled { .. } if timed_out == TimedOut::Yes => {
-            counted(lease, Outcome::TimedOut, timeout_error(lease), None, jitter)
+            counted(lease.into(), Outcome::TimedOut, timeout_error(lease), backoff())
         }
         // The worker watches the time too, and may be first.
         ReportedOutcome::Failed { error, .. } if lease.run_timeout.is_some() && error.kind == TIMED_OUT => {
-            counted(lease, Outcome::TimedOut, error, None, jitter)
+            counted(lease.into(), Outcome::TimedOut, error, backoff())
         }
         ReportedOutcome::Failed {
             error,
@@ -101,7 +104,12 @@ pub fn reported(
         },
         ReportedOutcome::Failed {
             error, retry_after, ..
-        } => counted(lease, Outcome::Failed, error, retry_after, jitter),
+        } => counted(
+            lease.into(),
+            Outcome::Failed,
+            error,
+            retry_after.unwrap_or_else(backoff),
+        ),
         ReportedOutcome::Cancelled { message } => Disposition::End {
             outcome: Outcome::Cancelled,
             error: TaskError::new("CANCELLED", message),
@@ -127,14 +135,35 @@ pub fn overdue(lease: &Lease, worker: impl Into<Arc<str>>, jitter: f64) -> Verdi
     verdict(
         lease,
         worker,
-        counted(lease, Outcome::TimedOut, timeout_error(lease), None, jitter),
+        counted(
+            lease.into(),
+            Outcome::TimedOut,
+            timeout_error(lease),
+            lease.backoff.delay(lease.attempt, jitter),
+        ),
     )
 }
 
 /// Decides about a lease that its session never accepted, or gave back without running it.
 pub fn not_accepted(lease: &Lease, worker: impl Into<Arc<str>>) -> Verdict {
-    let error = TaskError::new("NOT_ACCEPTED", "the worker did not accept the task in time");
-    verdict(lease, worker, again_uncounted(lease, error))
+    verdict(lease, worker, uncounted(lease.into(), not_accepted_error()))
+}
+
+/// Decides about a lease of a session that was over before it could be told of it: no code ran.
+pub fn never_delivered(lease: &DeadLease) -> Verdict {
+    dead_verdict(lease, uncounted(lease.into(), not_accepted_error()))
+}
+
+/// Decides about a lease whose worker said goodbye.
+pub fn handed_back(lease: &DeadLease, message: &str) -> Verdict {
+    dead_verdict(
+        lease,
+        uncounted(lease.into(), TaskError::new("RELEASED", message)),
+    )
+}
+
+fn not_accepted_error() -> TaskError {
+    TaskError::new("NOT_ACCEPTED", "the worker did not accept the task in time")
 }
 
 /// A lost worker, as one of the tasks sees it that were in its hands.
@@ -187,13 +216,8 @@ const LONGEST_APART: Duration = Duration::from_secs(30);
 
 /// Decides about a run whose worker was lost. A task that has cost `limit` workers their life is quarantined. A run
 /// counts as an attempt if its task was alone in the worker's hands; of several, nobody knows which one is to blame.
-pub fn lost(
-    lease: &Lease,
-    worker: impl Into<Arc<str>>,
-    loss: &Loss,
-    limit: LossLimit,
-    jitter: f64,
-) -> Verdict {
+pub fn lost(lease: &DeadLease, limit: LossLimit, jitter: f64) -> Verdict {
+    let loss = &lease.loss;
     let end = if limit.0.is_some_and(|limit| loss.is_to_blame(limit)) {
         let message = format!("{} workers died with this task in hand", loss.before() + 1);
         Disposition::End {
@@ -204,7 +228,7 @@ pub fn lost(
         let error = TaskError::new("WORKER_LOST", "the worker stopped sending heartbeats");
         let delay = loss.delay(jitter);
         if loss.others == 0 {
-            counted(lease, Outcome::Lost, error, Some(delay), jitter)
+            counted(lease.into(), Outcome::Lost, error, delay)
         } else {
             Disposition::Retry {
                 outcome: Outcome::Lost,
@@ -216,7 +240,7 @@ pub fn lost(
     };
     Verdict {
         lost_with: Some(loss.others),
-        ..verdict(lease, worker, end)
+        ..dead_verdict(lease, end)
     }
 }
 
@@ -225,9 +249,9 @@ pub fn lost(
 pub struct LossLimit(pub Option<i32>);
 
 /// Decides about a run whose worker was given up because no scheduler could hear it: nobody is to blame.
-pub fn given_up(lease: &Lease, worker: impl Into<Arc<str>>) -> Verdict {
+pub fn given_up(lease: &DeadLease) -> Verdict {
     let error = TaskError::new("NO_SCHEDULER", "no scheduler was at work to hear the worker");
-    verdict(lease, worker, again_uncounted(lease, error))
+    dead_verdict(lease, uncounted(lease.into(), error))
 }
 
 fn verdict(lease: &Lease, worker: impl Into<Arc<str>>, disposition: Disposition) -> Verdict {
@@ -236,10 +260,51 @@ fn verdict(lease: &Lease, worker: impl Into<Arc<str>>, disposition: Disposition)
         grant: lease.grant,
         lane: lease.lane,
         attempt: lease.attempt,
-        started_us: lease.started_us,
+        started_at: lease.started_at,
         worker: worker.into(),
         lost_with: None,
         disposition,
+    }
+}
+
+fn dead_verdict(lease: &DeadLease, disposition: Disposition) -> Verdict {
+    Verdict {
+        key: lease.key,
+        grant: lease.grant,
+        lane: lease.lane,
+        attempt: lease.attempt,
+        started_at: lease.started_at,
+        worker: lease.worker.as_deref().unwrap_or_default().into(),
+        lost_with: None,
+        disposition,
+    }
+}
+
+/// Which of its task's runs a lease is.
+#[derive(Clone, Copy)]
+struct Count {
+    token: LeaseToken,
+    attempt: i16,
+    max_attempts: i16,
+}
+
+impl From<&Lease> for Count {
+    fn from(lease: &Lease) -> Self {
+        Self {
+            token: lease.key.token,
+            attempt: lease.attempt,
+            max_attempts: lease.max_attempts,
+        }
+    }
+}
+
+impl From<&DeadLease> for Count {
+    fn from(lease: &DeadLease) -> Self {
+        Self {
+            token: lease.key.token,
+            attempt: lease.attempt,
+            max_attempts: lease.max_attempts,
+        }
     }
 }
 
@@ -251,38 +316,32 @@ fn timeout_error(lease: &Lease) -> TaskError {
     )
 }
 
-fn counted(
-    lease: &Lease,
-    outcome: Outcome,
-    error: TaskError,
-    retry_after: Option<Duration>,
-    jitter: f64,
-) -> Disposition {
-    if lease.attempt >= lease.max_attempts {
+/// A run that counts: another follows after the delay, unless it was the last.
+fn counted(count: Count, outcome: Outcome, error: TaskError, delay: Duration) -> Disposition {
+    if count.attempt >= count.max_attempts {
         return Disposition::End { outcome, error };
     }
-    let delay = retry_after.unwrap_or_else(|| lease.backoff.delay(lease.attempt, jitter));
     Disposition::Retry {
         outcome,
         error,
         delay,
-        next_attempt: lease.attempt + 1,
+        next_attempt: count.attempt + 1,
     }
 }
 
-fn again_uncounted(lease: &Lease, error: TaskError) -> Disposition {
+fn uncounted(count: Count, error: TaskError) -> Disposition {
     Disposition::Retry {
         outcome: Outcome::Released,
         error,
-        delay: hand_back_delay(lease),
-        next_attempt: lease.attempt,
+        delay: hand_back_delay(count),
+        next_attempt: count.attempt,
     }
 }
 
 /// A task that is handed back runs again at once, in its old place. If that happens again and again, it waits a little
 /// longer every time, or it would keep workers from the tasks behind it.
-fn hand_back_delay(lease: &Lease) -> Duration {
-    let uncounted = lease.key.token.0 - i32::from(lease.attempt);
+fn hand_back_delay(count: Count) -> Duration {
+    let uncounted = count.token.0 - i32::from(count.attempt);
     let Ok(doublings @ 0..) = u32::try_from(uncounted - 2) else {
         return Duration::ZERO;
     };
@@ -315,7 +374,29 @@ mod tests {
             max_attempts: 3,
             backoff: Backoff::default(),
             run_timeout: Some(Duration::from_secs(9)),
-            started_us: 0,
+            started_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn dead(attempt: i16, loss: &Loss) -> DeadLease {
+        let Lease {
+            key,
+            grant,
+            lane,
+            max_attempts,
+            started_at,
+            ..
+        } = lease(attempt);
+        DeadLease {
+            key,
+            grant,
+            lane,
+            attempt,
+            max_attempts,
+            started_at,
+            worker: Some("w".into()),
+            was_spared: false,
+            loss: *loss,
         }
     }
 
@@ -430,7 +511,7 @@ mod tests {
     #[test]
     fn a_loss_of_a_task_that_was_alone_counts_and_the_third_quarantines() {
         assert!(matches!(
-            lost(&lease(1), "w", &alone(0), LIMIT, 1.0).disposition,
+            lost(&dead(1, &alone(0)), LIMIT, 1.0).disposition,
             Disposition::Retry {
                 outcome: Outcome::Lost,
                 delay: Duration::ZERO,
@@ -439,24 +520,12 @@ mod tests {
             }
         ));
         assert!(matches!(
-            lost(&lease(3), "w", &alone(0), LIMIT, 1.0).disposition,
+            lost(&dead(3, &alone(0)), LIMIT, 1.0).disposition,
             Disposition::End { error, .. } if error.kind == "WORKER_LOST"
         ));
-        assert!(is_poisoned(&lost(&lease(1), "w", &alone(2), LIMIT, 1.0)));
-        assert!(!is_poisoned(&lost(
-            &lease(1),
-            "w",
-            &alone(2),
-            LossLimit(None),
-            1.0
-        )));
-        assert!(is_poisoned(&lost(
-            &lease(1),
-            "w",
-            &alone(0),
-            LossLimit(Some(1)),
-            1.0
-        )));
+        assert!(is_poisoned(&lost(&dead(1, &alone(2)), LIMIT, 1.0)));
+        assert!(!is_poisoned(&lost(&dead(1, &alone(2)), LossLimit(None), 1.0)));
+        assert!(is_poisoned(&lost(&dead(1, &alone(0)), LossLimit(Some(1)), 1.0)));
     }
 
     #[test]
@@ -468,7 +537,7 @@ mod tests {
             ..Loss::default()
         };
         for before in 0..10 {
-            let verdict = lost(&lease(3), "w", &together(before), LIMIT, 1.0);
+            let verdict = lost(&dead(3, &together(before)), LIMIT, 1.0);
             assert_eq!(verdict.lost_with, Some(3));
             let Disposition::Retry {
                 delay, next_attempt, ..
@@ -488,8 +557,8 @@ mod tests {
             most_of_others: before - 1,
             ..together(before)
         };
-        assert!(!is_poisoned(&lost(&lease(1), "w", &common(4), LIMIT, 1.0)));
-        assert!(is_poisoned(&lost(&lease(1), "w", &common(5), LIMIT, 1.0)));
+        assert!(!is_poisoned(&lost(&dead(1, &common(4)), LIMIT, 1.0)));
+        assert!(is_poisoned(&lost(&dead(1, &common(5)), LIMIT, 1.0)));
     }
 
     /// One task kills its worker as soon as it runs; three others take long. All start whenever they are due, in one
@@ -512,7 +581,7 @@ mod tests {
                     let others = in_hand.iter().filter(|other| *other != n);
                     losses[*n].most_of_others = others.map(|other| before[*other]).max().unwrap_or(0);
                     losses[*n].others = i32::try_from(in_hand.len() - 1).expect("few");
-                    let end = lost(&lease(1), "w", &losses[*n], LIMIT, random.random()).disposition;
+                    let end = lost(&dead(1, &losses[*n]), LIMIT, random.random()).disposition;
                     if in_hand.len() == 1 {
                         losses[*n].alone_before += 1;
                     } else {
@@ -537,7 +606,7 @@ mod tests {
 
     #[test]
     fn nobody_is_to_blame_for_an_outage() {
-        let verdict = given_up(&lease(3), "w");
+        let verdict = given_up(&dead(3, &Loss::default()));
         assert_eq!(verdict.lost_with, None);
         assert!(matches!(
             verdict.disposition,

@@ -57,9 +57,9 @@ impl Engine {
                 .read_changed_task(task)
                 .await?
                 .ok_or(Error::TaskNotFound(task))?;
-            match record.state {
+            match record.standing.state() {
                 TaskState::Cancelled => return Ok(record),
-                TaskState::Running if record.cancel_requested => return Ok(record),
+                TaskState::Running if record.standing.is_cancel_requested() => return Ok(record),
                 state if state.is_final() => {
                     return Err(Error::WrongState {
                         task,

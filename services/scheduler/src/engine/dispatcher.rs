@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::{Engine, local_sessions::Reservation};
@@ -31,7 +32,7 @@ pub(super) async fn run(engine: Engine, stop: CancellationToken) {
         if !looks.is_empty() {
             under_way.push(Box::pin(look(&engine, looks)));
         }
-        for reservation in local_sessions.plan(MOST) {
+        for reservation in local_sessions.plan(MOST, Timestamp::now()) {
             under_way.push(Box::pin(claim(&engine, reservation)));
         }
     }

@@ -2,8 +2,11 @@
 
 use super::Engine;
 use crate::{
-    domain::verdict::{self, LossLimit, Verdict},
-    store::{DeadLease, StoreError},
+    domain::{
+        lease::DeadLease,
+        verdict::{self, LossLimit, Verdict},
+    },
+    store::StoreError,
 };
 
 /// Sessions ended in one transaction.
@@ -48,9 +51,9 @@ pub(super) async fn run_orphans(engine: &Engine) -> Result<(), StoreError> {
 
 fn decide(dead: &DeadLease, limit: LossLimit) -> Verdict {
     match &dead.worker {
-        Some(worker) if dead.was_spared => verdict::given_up(&dead.lease, worker.as_str()),
-        Some(worker) => verdict::lost(&dead.lease, worker.as_str(), &dead.loss, limit, rand::random()),
+        Some(_) if dead.was_spared => verdict::given_up(dead),
+        Some(_) => verdict::lost(dead, limit, rand::random()),
         // The session ended before it could be told of the lease, so no code ran.
-        None => verdict::not_accepted(&dead.lease, ""),
+        None => verdict::never_delivered(dead),
     }
 }

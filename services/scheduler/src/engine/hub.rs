@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use crate::{
-    domain::{ids::TaskId, task::Standing},
+    domain::{ids::TaskId, task::TaskVersion},
     store::{Database, StoreError},
 };
 
@@ -39,13 +39,13 @@ const LOOK_ALONE: Duration = Duration::from_secs(15);
 /// How long to wait for a database that cannot be reached.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How a watched task stood when the hub last looked.
+/// What the hub saw of a watched task when it last looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
     /// The hub has not looked yet.
     NotYet,
     /// It is stored.
-    Task(Standing),
+    Task(TaskVersion),
     /// It was deleted.
     Gone,
 }
@@ -155,14 +155,14 @@ impl WatchHub {
         taken
     }
 
-    /// Tells the watchers of these tasks how they stand, if that is new. Those that are not in `standings` are gone.
-    fn publish(&self, looked_at: &[TaskId], standings: &HashMap<TaskId, Standing>) {
+    /// Tells the watchers of these tasks their versions, if they are new. Tasks without one are gone.
+    fn publish(&self, looked_at: &[TaskId], versions: &HashMap<TaskId, TaskVersion>) {
         let watched = self.lock();
         for task in looked_at {
             let Some(sender) = watched.tasks.get(task) else {
                 continue;
             };
-            let now = standings.get(task).copied().map_or(Seen::Gone, Seen::Task);
+            let now = versions.get(task).copied().map_or(Seen::Gone, Seen::Task);
             sender.send_if_modified(|seen| std::mem::replace(seen, now) != now);
         }
     }
@@ -174,8 +174,8 @@ impl WatchHub {
             if tasks.is_empty() {
                 return Ok(());
             }
-            match db.read_standings(&tasks).await {
-                Ok(standings) => self.publish(&tasks, &standings.into_iter().collect()),
+            match db.read_versions(&tasks).await {
+                Ok(versions) => self.publish(&tasks, &versions.into_iter().collect()),
                 Err(error) => {
                     self.wake(tasks);
                     return Err(error);
@@ -256,12 +256,12 @@ mod tests {
         TaskId(Uuid::from_u128(number))
     }
 
-    fn standing(state: TaskState) -> Standing {
-        Standing {
+    fn version(state: TaskState) -> TaskVersion {
+        TaskVersion {
             state,
             lease_token: LeaseToken(1),
             cancel_requested: false,
-            due_us: None,
+            due_at: None,
             last_event: EventCursor::default(),
         }
     }
@@ -270,11 +270,11 @@ mod tests {
     fn every_watcher_is_told_of_a_change_once_and_of_nothing_else() {
         let hub = Arc::new(WatchHub::default());
         let (mut one, mut two) = (hub.watch(task(1)), hub.watch(task(1)));
-        let running = HashMap::from([(task(1), standing(TaskState::Running))]);
+        let running = HashMap::from([(task(1), version(TaskState::Running))]);
         hub.publish(&[task(1), task(2)], &running);
         for watcher in [&mut one, &mut two] {
             assert!(watcher.changed().now_or_never().is_some());
-            assert_eq!(watcher.seen(), Seen::Task(standing(TaskState::Running)));
+            assert_eq!(watcher.seen(), Seen::Task(version(TaskState::Running)));
         }
         hub.publish(&[task(1)], &running);
         assert!(

@@ -14,6 +14,7 @@ use crate::{
         error::Error,
         ids::LaneId,
         name::{QueueName, TaskType},
+        queue::QueueKey,
         span::Span,
     },
     store::{Database, EnsuredLane, LaneSet, NOTE_HOLDS, StoreError},
@@ -25,7 +26,7 @@ const NOTING_PATIENCE: Duration = Duration::from_secs(5);
 /// Spans of lanes that are remembered at most.
 const NOTED: usize = 50_000;
 
-type LaneName = (QueueName, TaskType);
+type LaneName = (QueueKey, TaskType);
 
 /// Lanes by name and names by lane. Sessions are told of each lane that they serve as soon as it is known here.
 pub(super) struct LaneCache {
@@ -57,7 +58,7 @@ impl LaneCache {
 
     /// The lane of a queue and task type, made if it is new. If its queue is paused, the local_sessions knows before anybody
     /// here can take from it.
-    pub(super) async fn lane(&self, queue: &QueueName, task_type: &TaskType) -> Result<LaneId, Error> {
+    pub(super) async fn lane(&self, queue: &QueueKey, task_type: &TaskType) -> Result<LaneId, Error> {
         if let Some(lane) = self.known_lane(queue, task_type) {
             return Ok(lane);
         }
@@ -74,7 +75,7 @@ impl LaneCache {
     }
 
     /// The lane of a queue and task type, if it is known here.
-    pub(super) fn known_lane(&self, queue: &QueueName, task_type: &TaskType) -> Option<LaneId> {
+    pub(super) fn known_lane(&self, queue: &QueueKey, task_type: &TaskType) -> Option<LaneId> {
         let name = (queue.clone(), task_type.clone());
         self.known().by_name.get(&name).copied()
     }
@@ -83,7 +84,11 @@ impl LaneCache {
     pub(super) async fn served(&self, serves: &Serves) -> Result<Vec<LaneId>, StoreError> {
         let queues: Vec<&str> = serves.queues.iter().map(QueueName::as_str).collect();
         let task_types: Vec<&str> = serves.task_types.iter().map(TaskType::as_str).collect();
-        for lane in self.db.lanes_named(&queues, &task_types).await? {
+        for lane in self
+            .db
+            .lanes_named(&serves.namespace, &queues, &task_types)
+            .await?
+        {
             self.add(lane);
         }
         Ok(self.served_and_known(serves))

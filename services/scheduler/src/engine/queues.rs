@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::{
-    domain::{error::Error, name::QueueName},
+    domain::{error::Error, queue::QueueKey},
     store::{QueueRecord, notify::Hints},
 };
 
@@ -12,13 +12,13 @@ impl Engine {
     ///
     /// # Errors
     /// A database that cannot be reached.
-    pub async fn set_paused(&self, queue: &QueueName, paused: bool) -> Result<QueueRecord, Error> {
+    pub async fn set_paused(&self, queue: &QueueKey, paused: bool) -> Result<QueueRecord, Error> {
         let (engine, queue) = (self.clone(), queue.clone());
         let set = async move { engine.set_paused_now(&queue, paused).await };
         self.parts.background.complete(set).await?
     }
 
-    async fn set_paused_now(&self, queue: &QueueName, paused: bool) -> Result<QueueRecord, Error> {
+    async fn set_paused_now(&self, queue: &QueueKey, paused: bool) -> Result<QueueRecord, Error> {
         let parts = &self.parts;
         let (queue, lanes) = parts.db.set_paused(queue, paused).await?;
         if paused {

@@ -1,7 +1,8 @@
 //! Removes what ended long ago, a page at a time, in id order.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -53,7 +54,7 @@ pub(super) async fn run(db: Database, policy: RetentionPolicy, stop: Cancellatio
         }
         let began = Instant::now();
         match stop
-            .run_until_cancelled(run_once(&db, &policy, SystemTime::now()))
+            .run_until_cancelled(run_once(&db, &policy, Timestamp::now()))
             .await
         {
             Some(Ok(0)) => {}
@@ -75,7 +76,7 @@ pub(super) async fn run(db: Database, policy: RetentionPolicy, stop: Cancellatio
 ///
 /// # Errors
 /// A database that cannot be reached; the next pass begins anew.
-pub async fn run_once(db: &Database, policy: &RetentionPolicy, now: SystemTime) -> Result<i64, StoreError> {
+pub async fn run_once(db: &Database, policy: &RetentionPolicy, now: Timestamp) -> Result<i64, StoreError> {
     let removed = pass(db, Old::Tasks, policy, now).await? + pass(db, Old::Events, policy, now).await?;
     forget_unused_lanes(db, policy.unused_spans()).await?;
     Ok(removed)
@@ -104,7 +105,7 @@ async fn forget_unused_lanes(db: &Database, unused: Duration) -> Result<(), Stor
     Ok(())
 }
 
-async fn pass(db: &Database, old: Old, policy: &RetentionPolicy, now: SystemTime) -> Result<i64, StoreError> {
+async fn pass(db: &Database, old: Old, policy: &RetentionPolicy, now: Timestamp) -> Result<i64, StoreError> {
     let began = Instant::now();
     let mut removed = 0;
     let mut above = TaskId(Uuid::nil());
@@ -147,7 +148,7 @@ async fn remove(
     above: TaskId,
     bite: RetentionBite,
     policy: &RetentionPolicy,
-    now: SystemTime,
+    now: Timestamp,
 ) -> Result<RetentionPage, StoreError> {
     match old {
         Old::Tasks => db.delete_old_tasks(above, bite, policy, now).await,

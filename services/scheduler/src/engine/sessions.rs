@@ -10,16 +10,13 @@ use super::{
     heartbeats::Alive,
     local_sessions::{ClaimPush, Generation, ReportPush, Serves},
 };
-use crate::{
-    domain::{
-        error::Error,
-        ids::{LaneId, LeaseKey, SessionId, TaskId},
-        name::{QueueName, TaskType},
-        report::ReportedOutcome,
-        session::WorkerProfile,
-        verdict::{self, TimedOut},
-    },
-    store::DeadLease,
+use crate::domain::{
+    error::Error,
+    ids::{LaneId, LeaseKey, SessionId, TaskId},
+    name::{Namespace, TaskType},
+    queue::QueueKey,
+    session::WorkerProfile,
+    verdict,
 };
 
 /// A ClaimTask stream that is attached to its session.
@@ -47,6 +44,7 @@ impl Engine {
     ) -> Result<Opened, Error> {
         let parts = &self.parts;
         let serves = Serves {
+            namespace: Namespace::default(),
             queues: profile.queues.iter().cloned().collect(),
             task_types: profile.task_types.iter().cloned().collect(),
         };
@@ -126,7 +124,7 @@ impl Engine {
     }
 
     /// Queue and task type of a lane that a session takes from.
-    pub fn lane_name(&self, lane: LaneId) -> Option<(QueueName, TaskType)> {
+    pub fn lane_name(&self, lane: LaneId) -> Option<(QueueKey, TaskType)> {
         self.parts.lanes.name(lane)
     }
 
@@ -184,18 +182,7 @@ impl Engine {
         let ended = self
             .parts
             .db
-            .end_session(session, |dead: &DeadLease| {
-                let ending = ReportedOutcome::Released {
-                    message: "the worker stopped".into(),
-                };
-                verdict::reported(
-                    &dead.lease,
-                    dead.worker.as_deref().unwrap_or(""),
-                    ending,
-                    TimedOut::No,
-                    0.0,
-                )
-            })
+            .end_session(session, |dead| verdict::handed_back(dead, "the worker stopped"))
             .await?;
         self.parts
             .local_sessions

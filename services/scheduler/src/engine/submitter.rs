@@ -3,6 +3,7 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use foldhash::{HashMap, HashSet};
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tasklease_proto::json;
 use tokio::sync::{mpsc, oneshot};
@@ -56,8 +57,8 @@ struct Submission {
 /// What became of a submit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
-    /// All of its tasks are new; the time of the commit, microseconds since 1970.
-    Created(i64),
+    /// All of its tasks are new; the time of the commit.
+    Created(Timestamp),
     /// Some of its tasks had been stored before, by the same submit or a part of it.
     AlreadyStored,
 }
@@ -164,11 +165,15 @@ impl Engine {
     }
 
     async fn lane(&self, task: &NewTask) -> Result<LaneId, Error> {
-        if let Some(lane) = self.parts.lanes.known_lane(&task.queue, &task.task_type) {
+        if let Some(lane) = self
+            .parts
+            .lanes
+            .known_lane(&task.spec.queue, &task.spec.task_type)
+        {
             return Ok(lane);
         }
         let engine = self.clone();
-        let (queue, task_type) = (task.queue.clone(), task.task_type.clone());
+        let (queue, task_type) = (task.spec.queue.clone(), task.spec.task_type.clone());
         let make = async move { engine.parts.lanes.lane(&queue, &task_type).await };
         self.parts.background.complete(make).await?
     }
@@ -181,17 +186,19 @@ impl Flusher {
         if batch.is_empty() {
             return;
         }
-        let direct = self.local_sessions.reserve_direct(&startable(&batch));
+        let direct = self
+            .local_sessions
+            .reserve_direct(&startable(&batch), Timestamp::now());
         let direct = direct.as_ref();
         match self.db.submit(&columns(&batch, direct)).await {
-            Ok(us) => {
-                self.announce(&batch, direct, us);
+            Ok(commit) => {
+                self.announce(&batch, direct, commit);
                 if let Some((grant, direct)) = direct {
-                    let tasks = leased(&batch, *grant, direct, us);
+                    let tasks = leased(&batch, *grant, direct, commit);
                     let undelivered = self.local_sessions.deal_direct(direct, tasks);
                     self.undelivered.finish(undelivered).await;
                 }
-                answer(batch, us);
+                answer(batch, commit);
             }
             Err(error) if error.blames_a_value() => {
                 if let Some((_, direct)) = direct {
@@ -243,9 +250,9 @@ impl Flusher {
             }
             if !now.is_empty() {
                 match self.db.submit(&columns(&now, None)).await {
-                    Ok(us) => {
-                        self.announce(&now, None, us);
-                        answer(now, us);
+                    Ok(commit) => {
+                        self.announce(&now, None, commit);
+                        answer(now, commit);
                     }
                     Err(StoreError::Exists) => later.extend(now),
                     Err(error) if error.blames_a_value() => self.store_apart(now).await,
@@ -290,9 +297,9 @@ impl Flusher {
         for submission in batch {
             let alone = std::slice::from_ref(&submission);
             match self.db.submit(&columns(alone, None)).await {
-                Ok(us) => {
-                    self.announce(alone, None, us);
-                    answer(vec![submission], us);
+                Ok(commit) => {
+                    self.announce(alone, None, commit);
+                    answer(vec![submission], commit);
                 }
                 Err(error) => refuse(vec![submission], &Error::from(error)),
             }
@@ -300,19 +307,17 @@ impl Flusher {
     }
 
     /// Wakes whoever can run the tasks that were not leased, or waits for their time.
-    fn announce(&self, batch: &[Submission], direct: Direct<'_>, us: i64) {
+    fn announce(&self, batch: &[Submission], direct: Direct<'_>, commit: Timestamp) {
         let mut lowest: HashMap<LaneId, Mark> = HashMap::default();
         for ((task, lane), session) in tasks_of(batch).zip(sessions_of(direct)) {
             match task.start {
                 _ if session.is_some() => {}
                 Start::After(delay) if delay.as_micros() > 0 => self.wake.due_in(delay),
-                Start::At(at) if at > us => {
-                    self.wake.due_in(std::time::Duration::from_micros(
-                        u64::try_from(at - us).unwrap_or(0),
-                    ));
+                Start::At(time) if time > commit => {
+                    self.wake.due_in(time.duration_since(commit).unsigned_abs());
                 }
                 Start::Now | Start::After(_) | Start::At(_) => {
-                    let mark = Mark::before(-task.priority, us);
+                    let mark = Mark::before(-task.spec.priority, commit.as_microsecond());
                     lowest
                         .entry(*lane)
                         .and_modify(|low| *low = mark.min(*low))
@@ -331,12 +336,12 @@ impl Flusher {
 /// Who gets which of the new tasks at once, and by which grant.
 type Direct<'a> = Option<&'a (GrantId, DirectReservation)>;
 
-fn answer(batch: Vec<Submission>, us: i64) {
+fn answer(batch: Vec<Submission>, commit: Timestamp) {
     for submission in batch {
         let stored = if submission.is_repeated {
             Stored::AlreadyStored
         } else {
-            Stored::Created(us)
+            Stored::Created(commit)
         };
         let _ = submission.reply.send(Ok(stored));
     }
@@ -372,7 +377,7 @@ fn without_existing(submission: &mut Submission, existing: &HashMap<TaskId, bool
 }
 
 fn is_same_lane(one: &NewTask, other: &NewTask) -> bool {
-    one.queue == other.queue && one.task_type == other.task_type
+    one.spec.queue == other.spec.queue && one.spec.task_type == other.spec.task_type
 }
 
 fn tasks_of(batch: &[Submission]) -> impl Iterator<Item = &(NewTask, LaneId)> {
@@ -393,7 +398,7 @@ fn startable(batch: &[Submission]) -> Vec<Option<LaneId>> {
 }
 
 fn columns<'a>(batch: &'a [Submission], direct: Direct<'_>) -> SubmitBatch<'a> {
-    let mut columns = SubmitBatch::granting(direct.map_or(GrantId(0), |(grant, _)| *grant));
+    let mut columns = direct.map_or_else(SubmitBatch::default, |(grant, _)| SubmitBatch::granting(*grant));
     for ((task, lane), session) in tasks_of(batch).zip(sessions_of(direct)) {
         match session {
             Some(session) => columns.push_leased(task, *lane, session),
@@ -403,8 +408,13 @@ fn columns<'a>(batch: &'a [Submission], direct: Direct<'_>) -> SubmitBatch<'a> {
     columns
 }
 
-/// The tasks that were leased as they were stored, at `us`.
-fn leased(batch: &[Submission], grant: GrantId, direct: &DirectReservation, us: i64) -> Vec<ClaimedTask> {
+/// The tasks that were leased as they were stored.
+fn leased(
+    batch: &[Submission],
+    grant: GrantId,
+    direct: &DirectReservation,
+    commit: Timestamp,
+) -> Vec<ClaimedTask> {
     tasks_of(batch)
         .zip(direct.slots.iter().copied())
         .filter_map(|((task, lane), session)| {
@@ -418,13 +428,13 @@ fn leased(batch: &[Submission], grant: GrantId, direct: &DirectReservation, us: 
                     grant,
                     lane: *lane,
                     attempt: 1,
-                    max_attempts: task.max_attempts,
-                    backoff: task.options.backoff.unwrap_or_default(),
-                    run_timeout: task.options.run_timeout,
-                    started_us: us,
+                    max_attempts: task.spec.max_attempts,
+                    backoff: task.spec.options.backoff.unwrap_or_default(),
+                    run_timeout: task.spec.options.run_timeout,
+                    started_at: commit,
                 },
                 payload: task.payload.clone(),
-                traceparent: task.options.traceparent.clone(),
+                traceparent: task.spec.options.traceparent.clone(),
             })
         })
         .collect()

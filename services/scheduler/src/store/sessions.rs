@@ -2,21 +2,18 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tokio_postgres::Row;
-use uuid::Uuid;
-
 use super::{
-    claim::{backoff, millis},
-    database::{Database, micros, prepared},
+    columns::Interval,
+    database::{Database, prepared},
     error::StoreError,
+    rows,
     settle::Fenced,
 };
 use crate::domain::{
-    backoff::Backoff,
-    ids::{GrantId, LaneId, LeaseKey, LeaseToken, SessionId, TaskId},
-    lease::Lease,
+    ids::{SessionId, TaskId},
+    lease::{DeadLease, Lease},
     session::WorkerProfile,
-    verdict::{Loss, Verdict},
+    verdict::Verdict,
 };
 
 /// A lease of a session that goes on.
@@ -26,19 +23,6 @@ pub struct KnownLease {
     pub lease: Lease,
     /// How long ago it was made, by the database's clock.
     pub age: Duration,
-}
-
-/// A lease whose session is over.
-#[derive(Debug, Clone)]
-pub struct DeadLease {
-    /// The lease.
-    pub lease: Lease,
-    /// The worker's name; `None` if its session was gone before it could know of the lease.
-    pub worker: Option<String>,
-    /// True if nobody could hear the worker, because no scheduler was at work.
-    pub was_spared: bool,
-    /// Who may be to blame.
-    pub loss: Loss,
 }
 
 /// Sessions that ended, and what became of their leases.
@@ -73,7 +57,7 @@ impl Database {
             .execute(
                 &statement,
                 &[
-                    &id.0,
+                    &id,
                     &profile.name,
                     &profile.incarnation,
                     &types,
@@ -81,7 +65,7 @@ impl Database {
                     &labels,
                     &profile.slots,
                     &scheduler,
-                    &micros(lease),
+                    &Interval(lease),
                 ],
             )
             .await?;
@@ -102,7 +86,7 @@ impl Database {
         let connection = self.session_connection().await?;
         let statement = prepared(&connection, include_str!("sql/resume_session.sql")).await?;
         let row = connection
-            .query_opt(&statement, &[&id.0, &incarnation, &scheduler, &micros(lease)])
+            .query_opt(&statement, &[&id, &incarnation, &scheduler, &Interval(lease)])
             .await?;
         Ok(row.is_some())
     }
@@ -114,10 +98,8 @@ impl Database {
     pub async fn session_worker(&self, id: SessionId) -> Result<Option<String>, StoreError> {
         let connection = self.session_connection().await?;
         let statement = prepared(&connection, include_str!("sql/find_session.sql")).await?;
-        Ok(connection
-            .query_opt(&statement, &[&id.0])
-            .await?
-            .map(|row| row.get(0)))
+        let row = connection.query_opt(&statement, &[&id]).await?;
+        Ok(row.map(|row| row.try_get("name")).transpose()?)
     }
 
     /// Extends the leases of sessions, whose heartbeats came that long ago; returns those that are not over.
@@ -131,12 +113,12 @@ impl Database {
     ) -> Result<Vec<SessionId>, StoreError> {
         let connection = self.vital_connection().await?;
         let statement = prepared(&connection, include_str!("sql/heartbeat.sql")).await?;
-        let ids: Vec<Uuid> = sessions.iter().map(|(id, _)| id.0).collect();
-        let ages: Vec<i64> = sessions.iter().map(|(_, age)| micros(*age)).collect();
+        let (ids, ages): (Vec<SessionId>, Vec<Interval>) =
+            sessions.iter().map(|(id, age)| (*id, Interval(*age))).unzip();
         let rows = connection
-            .query(&statement, &[&ids, &ages, &micros(lease)])
+            .query(&statement, &[&ids, &ages, &Interval(lease)])
             .await?;
-        Ok(rows.iter().map(|row| SessionId(row.get(0))).collect())
+        rows.iter().map(|row| Ok(row.try_get("id")?)).collect()
     }
 
     /// The leases of sessions that have not ended; if tasks are named, those of the grants that hold any of them.
@@ -150,28 +132,8 @@ impl Database {
     ) -> Result<Vec<(SessionId, KnownLease)>, StoreError> {
         let connection = self.session_connection().await?;
         let statement = prepared(&connection, include_str!("sql/session_leases.sql")).await?;
-        let tasks: Option<Vec<Uuid>> = of_tasks.map(|tasks| tasks.iter().map(|task| task.0).collect());
-        let ids: Vec<Uuid> = sessions.iter().map(|id| id.0).collect();
-        let rows = connection.query(&statement, &[&ids, &tasks]).await?;
-        rows.iter()
-            .map(|row| {
-                let lease = Lease {
-                    key: LeaseKey {
-                        task: TaskId(row.try_get("task_id")?),
-                        token: LeaseToken(row.try_get("lease_token")?),
-                    },
-                    grant: GrantId(row.try_get("grant_id")?),
-                    lane: LaneId(row.try_get("lane")?),
-                    attempt: row.try_get("attempt")?,
-                    max_attempts: row.try_get("max_attempts")?,
-                    backoff: backoff(row, 8),
-                    run_timeout: millis(row.try_get("run_timeout_ms")?),
-                    started_us: row.try_get("started_us")?,
-                };
-                let age = Duration::from_micros(u64::try_from(row.try_get::<_, i64>("age_us")?).unwrap_or(0));
-                Ok((SessionId(row.try_get("session_id")?), KnownLease { lease, age }))
-            })
-            .collect()
+        let rows = connection.query(&statement, &[&sessions, &of_tasks]).await?;
+        rows.iter().map(rows::known_lease).collect()
     }
 
     /// Ends sessions whose lease is over and sends their tasks on, as `decide` says.
@@ -196,7 +158,7 @@ impl Database {
         id: SessionId,
         decide: impl Fn(&DeadLease) -> Verdict,
     ) -> Result<EndedSessions, StoreError> {
-        self.end_sessions(include_str!("sql/lock_session.sql"), &[&id.0], decide)
+        self.end_sessions(include_str!("sql/lock_session.sql"), &[&id], decide)
             .await
     }
 
@@ -221,30 +183,30 @@ impl Database {
         let mut connection = self.vital_connection().await?;
         let transaction = connection.transaction().await?;
         let select = transaction.prepare_cached(select).await?;
-        let ids: Vec<Uuid> = transaction
+        let sessions: Vec<SessionId> = transaction
             .query(&select, parameters)
             .await?
             .iter()
-            .map(|row| row.get(0))
-            .collect();
-        if ids.is_empty() {
+            .map(|row| row.try_get("id"))
+            .collect::<Result<_, _>>()?;
+        if sessions.is_empty() {
             return Ok(EndedSessions::default());
         }
         let end = transaction
             .prepare_cached(include_str!("sql/end_sessions.sql"))
             .await?;
         let mut dead: Vec<(SessionId, DeadLease)> = transaction
-            .query(&end, &[&ids])
+            .query(&end, &[&sessions])
             .await?
             .iter()
-            .map(dead_lease)
+            .map(rows::dead_lease)
             .collect::<Result<_, _>>()?;
         compare_losses(&mut dead);
         let verdicts: Vec<Verdict> = dead.iter().map(|(_, dead)| decide(dead)).collect();
         let committed = Self::settle_within(&transaction, verdicts.iter()).await?;
         transaction.commit().await?;
         Ok(EndedSessions {
-            sessions: ids.into_iter().map(SessionId).collect(),
+            sessions,
             verdicts,
             committed,
         })
@@ -259,32 +221,6 @@ impl Database {
         let statement = prepared(&connection, include_str!("sql/sweep_grants.sql")).await?;
         Ok(connection.execute(&statement, &[]).await?)
     }
-}
-
-fn dead_lease(row: &Row) -> Result<(SessionId, DeadLease), StoreError> {
-    let dead = DeadLease {
-        lease: Lease {
-            key: LeaseKey {
-                task: TaskId(row.try_get("task_id")?),
-                token: LeaseToken(row.try_get("lease_token")?),
-            },
-            grant: GrantId(row.try_get("grant_id")?),
-            lane: LaneId(row.try_get("lane")?),
-            attempt: row.try_get("attempt")?,
-            max_attempts: row.try_get("max_attempts")?,
-            backoff: Backoff::default(),
-            run_timeout: None,
-            started_us: row.try_get("started_us")?,
-        },
-        worker: row.try_get("worker")?,
-        was_spared: row.try_get::<_, Option<bool>>("was_spared")?.unwrap_or(false),
-        loss: Loss {
-            alone_before: row.try_get("alone")?,
-            in_company_before: row.try_get("in_company")?,
-            ..Loss::default()
-        },
-    };
-    Ok((SessionId(row.try_get("session_id")?), dead))
 }
 
 /// Tells each lease of a session how many others went with it, and how often theirs were lost.

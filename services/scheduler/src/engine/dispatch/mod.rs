@@ -19,12 +19,10 @@ mod pool;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{HashSet, hash_map::Entry},
-    time::SystemTime,
-};
+use std::collections::{HashSet, hash_map::Entry};
 
 use foldhash::HashMap;
+use jiff::Timestamp;
 
 pub use self::{direct::DirectReservation, plan::Reservation};
 use self::{lane::Lane, pool::Pool};
@@ -295,9 +293,8 @@ impl Dispatch {
 
     /// Ids of grants are microseconds since 1970, made strictly increasing, so that a session that comes from another
     /// replica does not meet the ids that were used there.
-    pub(super) fn next_grant(&mut self, now: SystemTime) -> GrantId {
-        let now = tasklease_proto::convert::micros_from_system(now);
-        self.last_grant = now.max(self.last_grant + 1);
+    pub(super) fn next_grant(&mut self, now: Timestamp) -> GrantId {
+        self.last_grant = now.as_microsecond().max(self.last_grant + 1);
         GrantId(self.last_grant)
     }
 }

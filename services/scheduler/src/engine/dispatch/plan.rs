@@ -1,9 +1,10 @@
 //! The next claims, and what their answers change.
 
-use std::{collections::HashSet, time::SystemTime};
+use std::collections::HashSet;
 
 use foldhash::HashMap;
 use indexmap::IndexMap;
+use jiff::Timestamp;
 
 use super::{Dispatch, PoolId, Share, lane::Lane};
 use crate::{
@@ -28,7 +29,7 @@ impl Reservation {
 impl Dispatch {
     /// The claims to make now, each of at most `most` tasks; their credit is set aside. A lane has one claim under way
     /// at a time.
-    pub(in crate::engine) fn plan(&mut self, most: usize, now: SystemTime) -> Vec<Reservation> {
+    pub(in crate::engine) fn plan(&mut self, most: usize, now: Timestamp) -> Vec<Reservation> {
         /// What one pool gives to a lane.
         struct Offer {
             pool: PoolId,

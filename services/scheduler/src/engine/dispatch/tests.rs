@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::*;
 use crate::store::Found;
 
-const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 fn session(n: usize) -> SessionId {
     SessionId(Uuid::from_u128(n as u128 + 1))

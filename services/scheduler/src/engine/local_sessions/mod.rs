@@ -6,12 +6,10 @@
 
 mod session;
 
-use std::{
-    collections::HashSet,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashSet, time::Duration};
 
 use foldhash::HashMap;
+use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::{Notify, mpsc},
@@ -25,7 +23,8 @@ use super::dispatch::{Dispatch, Share};
 use crate::{
     domain::{
         ids::{GrantId, GrantKey, LaneId, LeaseKey, SessionId},
-        name::{QueueName, TaskType},
+        name::{Namespace, QueueName, TaskType},
+        queue::QueueKey,
     },
     store::{Claimed, ClaimedTask, KnownLease, Mark, StopOrder},
 };
@@ -57,15 +56,16 @@ pub struct Pauses(u64);
 /// The queues and task types that a session takes tasks of.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Serves {
-    /// Names of queues.
+    pub namespace: Namespace,
     pub queues: HashSet<QueueName>,
-    /// Task types.
     pub task_types: HashSet<TaskType>,
 }
 
 impl Serves {
-    pub(in crate::engine) fn includes(&self, queue: &QueueName, task_type: &TaskType) -> bool {
-        self.queues.contains(queue) && self.task_types.contains(task_type)
+    pub(in crate::engine) fn includes(&self, queue: &QueueKey, task_type: &TaskType) -> bool {
+        queue.namespace == self.namespace
+            && self.queues.contains(&queue.name)
+            && self.task_types.contains(task_type)
     }
 }
 
@@ -180,7 +180,7 @@ impl LocalSessions {
     }
 
     /// A lane became known: sessions that serve its queue and type take from it.
-    pub(super) fn add_lane(&self, lane: LaneId, queue: &QueueName, task_type: &TaskType) {
+    pub(super) fn add_lane(&self, lane: LaneId, queue: &QueueKey, task_type: &TaskType) {
         let mut state = self.state();
         let State {
             sessions, dispatch, ..
@@ -286,8 +286,8 @@ impl LocalSessions {
     }
 
     /// The claims to make now, at most `most` tasks each; their credit is set aside.
-    pub(super) fn plan(&self, most: usize) -> Vec<Reservation> {
-        self.state().dispatch.plan(most, SystemTime::now())
+    pub(super) fn plan(&self, most: usize, now: Timestamp) -> Vec<Reservation> {
+        self.state().dispatch.plan(most, now)
     }
 
     /// Hands claimed tasks to their sessions and gives unused credit back. Returns the tasks whose session left, or
@@ -320,10 +320,14 @@ impl LocalSessions {
     }
 
     /// Reserves credit for new tasks that could start at once; `lanes` has `None` for tasks that could not.
-    pub(super) fn reserve_direct(&self, lanes: &[Option<LaneId>]) -> Option<(GrantId, DirectReservation)> {
+    pub(super) fn reserve_direct(
+        &self,
+        lanes: &[Option<LaneId>],
+        now: Timestamp,
+    ) -> Option<(GrantId, DirectReservation)> {
         let mut state = self.state();
         let reservation = state.dispatch.reserve_direct(lanes)?;
-        Some((state.dispatch.next_grant(SystemTime::now()), reservation))
+        Some((state.dispatch.next_grant(now), reservation))
     }
 
     /// Hands tasks that were stored to their sessions. Returns those whose session left, or attached another stream,

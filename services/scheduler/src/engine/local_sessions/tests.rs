@@ -14,6 +14,7 @@ use crate::{
     store::Found,
 };
 
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 const LANE: LaneId = LaneId(1);
 const ACCEPT: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
@@ -34,7 +35,7 @@ fn lease(n: u128, grant: i64) -> Lease {
         max_attempts: 3,
         backoff: Backoff::default(),
         run_timeout: None,
-        started_us: 0,
+        started_at: NOW,
     }
 }
 
@@ -98,7 +99,7 @@ fn plan_one(local_sessions: &LocalSessions) -> Reservation {
     for (lane, _) in local_sessions.begin_looks() {
         local_sessions.looked([(lane, Some(Mark::before(0, 0)))]);
     }
-    let mut plan = local_sessions.plan(100);
+    let mut plan = local_sessions.plan(100, NOW);
     assert_eq!(plan.len(), 1);
     plan.remove(0)
 }
@@ -149,7 +150,7 @@ fn a_new_stream_gets_nothing_that_was_claimed_for_the_old_one() {
     local_sessions.add_credit(session(1), old.claim, 5);
     local_sessions.wake_lanes([(LANE, Mark::START)]);
     assert!(
-        local_sessions.plan(100).is_empty(),
+        local_sessions.plan(100, NOW).is_empty(),
         "credit of the old stream does not count"
     );
     local_sessions.add_credit(session(1), new, 2);
@@ -342,7 +343,10 @@ fn what_the_database_says_of_pauses_counts_unless_it_was_asked_before_one() {
     let before = local_sessions.pauses();
     local_sessions.pause(&[LANE]);
     local_sessions.set_paused(Vec::new(), before);
-    assert!(local_sessions.plan(100).is_empty(), "an old look undid the pause");
+    assert!(
+        local_sessions.plan(100, NOW).is_empty(),
+        "an old look undid the pause"
+    );
     let before = local_sessions.pauses();
     local_sessions.resume(&[LANE]);
     local_sessions.set_paused(vec![LANE], before);
@@ -350,7 +354,7 @@ fn what_the_database_says_of_pauses_counts_unless_it_was_asked_before_one() {
     local_sessions.claim_failed(&reservation);
     local_sessions.set_paused(vec![LANE], local_sessions.pauses());
     assert!(
-        local_sessions.begin_looks().is_empty() && local_sessions.plan(100).is_empty(),
+        local_sessions.begin_looks().is_empty() && local_sessions.plan(100, NOW).is_empty(),
         "another replica paused it"
     );
 }
@@ -363,6 +367,7 @@ fn a_session_serves_lanes_that_are_made_later() {
         TaskType::parse("t", "task_type").expect("a name"),
     );
     let serves = Serves {
+        namespace: Namespace::default(),
         queues: HashSet::from([queue.clone()]),
         task_types: HashSet::from([task_type.clone()]),
     };
@@ -371,8 +376,8 @@ fn a_session_serves_lanes_that_are_made_later() {
     local_sessions.add_credit(session(1), claim, 2);
     assert!(local_sessions.begin_looks().is_empty());
     let other = TaskType::parse("other", "task_type").expect("a name");
-    local_sessions.add_lane(LaneId(8), &queue, &other);
-    local_sessions.add_lane(LaneId(9), &queue, &task_type);
+    local_sessions.add_lane(LaneId(8), &QueueKey::in_default(queue.clone()), &other);
+    local_sessions.add_lane(LaneId(9), &QueueKey::in_default(queue), &task_type);
     let looks: Vec<LaneId> = local_sessions
         .begin_looks()
         .into_iter()
@@ -381,7 +386,7 @@ fn a_session_serves_lanes_that_are_made_later() {
     assert_eq!(looks, [LaneId(9)]);
     local_sessions.looked([(LaneId(9), Some(Mark::before(0, 0)))]);
     assert_eq!(
-        local_sessions.plan(100)[0].claim.slots.len(),
+        local_sessions.plan(100, NOW)[0].claim.slots.len(),
         2,
         "it kept its credit"
     );
@@ -398,7 +403,7 @@ fn stored_tasks_reach_their_worker_or_come_back_if_its_stream_was_replaced() {
             .map(|(lane, _)| (lane, None)),
     );
     let (_, stays) = local_sessions
-        .reserve_direct(&[Some(LANE)])
+        .reserve_direct(&[Some(LANE)], NOW)
         .expect("there is room");
     assert!(
         local_sessions
@@ -412,7 +417,7 @@ fn stored_tasks_reach_their_worker_or_come_back_if_its_stream_was_replaced() {
     );
 
     let (_, leaves) = local_sessions
-        .reserve_direct(&[Some(LANE)])
+        .reserve_direct(&[Some(LANE)], NOW)
         .expect("there is room");
     let _new = attach_claim(&local_sessions, session(1), Vec::new(), &[lease(1, 1).key]);
     assert_eq!(
@@ -434,16 +439,16 @@ fn credit_comes_back_when_nothing_was_stored_and_a_doubtful_end_is_looked_into()
             .map(|(lane, _)| (lane, None)),
     );
     let (one, refused) = local_sessions
-        .reserve_direct(&[Some(LANE)])
+        .reserve_direct(&[Some(LANE)], NOW)
         .expect("there is room");
     local_sessions.release_direct(&refused);
     assert_eq!(local_sessions.take_sessions_to_reconcile(), []);
     let (two, unanswered) = local_sessions
-        .reserve_direct(&[Some(LANE)])
+        .reserve_direct(&[Some(LANE)], NOW)
         .expect("the credit is back");
     local_sessions.direct_failed(&unanswered);
     assert_eq!(local_sessions.take_sessions_to_reconcile(), [session(1)]);
-    assert!(two > one && local_sessions.reserve_direct(&[Some(LANE)]).is_some());
+    assert!(two > one && local_sessions.reserve_direct(&[Some(LANE)], NOW).is_some());
 }
 
 #[test]

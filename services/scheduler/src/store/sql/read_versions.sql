@@ -1,6 +1,6 @@
--- read_standings: what tells of each task whether anything is new. Tasks that are gone are missing.
+-- read_versions: what tells of each task whether it has changed. Tasks that are gone are missing.
 -- $1 ids
-SELECT p.id, p.state, p.lease_token, p.cancel_requested, (extract(epoch FROM p.due_at) * 1000000)::bigint AS due_us,
+SELECT p.id, p.state, p.lease_token, p.cancel_requested, p.due_at,
        coalesce(e.lease_token, 0) AS event_lease_token, coalesce(e.event_no, 0) AS event_no
 FROM tasklease.task_place p
 LEFT JOIN LATERAL (
