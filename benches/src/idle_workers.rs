@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use tasklease_proto::v1::{
-    ClaimTaskRequest, ClaimTaskResponse, Credit, Heartbeat, ListWorkersRequest, ReportOpen,
-    ReportProgressRequest, ReportProgressResponse, WorkerHello, claim_task_request::Message as ToClaim,
-    claim_task_response::Message as FromClaim, report_progress_request::Message as ToReport,
-    report_progress_response::Message as FromReport, worker_service_client::WorkerServiceClient,
+use tasklease_proto::{
+    limits,
+    v1::{
+        ClaimTaskRequest, ClaimTaskResponse, Credit, Heartbeat, ListWorkersRequest, ReportOpen,
+        ReportProgressRequest, ReportProgressResponse, WorkerHello, claim_task_request::Message as ToClaim,
+        claim_task_response::Message as FromClaim, report_progress_request::Message as ToReport,
+        report_progress_response::Message as FromReport, worker_service_client::WorkerServiceClient,
+    },
 };
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,9 +24,6 @@ const OPENED_AT_ONCE: usize = 50;
 
 /// Tasks that each takes at once.
 const SLOTS: i32 = 10;
-
-/// Most workers of one page of the list.
-const PAGE: i32 = 1_000;
 
 /// Open sessions; they end when this is dropped.
 pub(crate) struct IdleWorkers {
@@ -141,7 +141,7 @@ pub(crate) async fn listed(channel: Channel) -> anyhow::Result<usize> {
     let (mut count, mut page_token) = (0, String::new());
     loop {
         let request = ListWorkersRequest {
-            page_size: PAGE,
+            page_size: limits::PAGE,
             page_token,
         };
         let page = service.list_workers(request).await?.into_inner();

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use clap::Args;
 use tasklease_lifecycle::Shutdown;
+use tasklease_proto::limits;
 
 use crate::dev::data_dir::DataDir;
 use crate::dev::program::BinDir;
@@ -54,8 +55,8 @@ pub(crate) struct Dev {
     #[arg(long)]
     no_workers: bool,
 
-    /// How many tasks each worker runs at once [default: the worker's own]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// How many tasks the worker runs at once [default: the worker's own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::WORKER_SLOTS)))]
     worker_slots: Option<u32>,
 
     /// Show the logs of scheduler and workers here instead of writing them to files

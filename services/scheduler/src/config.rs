@@ -54,7 +54,7 @@ pub struct Config {
 
     /// Largest payload or result as JSON text, in bytes, up to 14 MiB. Every worker must be able to take it.
     #[arg(long, env = "TASKLEASE_MAX_PAYLOAD", value_name = "BYTES", default_value_t = limits::PAYLOAD_BYTES as u64,
-          value_parser = clap::value_parser!(u64).range(1_024..=14_680_064))]
+          value_parser = clap::value_parser!(u64).range(1_024..=limits::LARGEST_PAYLOAD_BYTES as u64))]
     pub max_payload: u64,
 
     /// How long a worker lives after its last heartbeat, in seconds; it sends three in that time.
@@ -109,12 +109,6 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
-/// Room in a message for what is not payload.
-const MESSAGE_OVERHEAD: usize = 64 * 1024;
-
-/// A batch of ordinary tasks fits into this, whatever the bound of one payload.
-const LEAST_MESSAGE: usize = 16 << 20;
-
 /// Watchers at once on one replica.
 const WATCHED_TASKS: usize = 10_000;
 
@@ -161,7 +155,7 @@ impl Config {
         let payload_bytes = usize::try_from(self.max_payload).unwrap_or(limits::PAYLOAD_BYTES);
         ApiLimits {
             payload_bytes,
-            message_bytes: LEAST_MESSAGE.max(payload_bytes + MESSAGE_OVERHEAD),
+            message_bytes: limits::ACCEPTED_BYTES.max(payload_bytes + limits::BESIDE_PAYLOAD_BYTES),
             watched_tasks: WATCHED_TASKS,
         }
     }

@@ -5,12 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tasklease_proto::v1::{
-    CancelTaskRequest, DeleteTaskRequest, GetQueueStatsRequest, GetQueueStatsResponse, GetTaskRequest,
-    GetTaskResponse, ListQueuesRequest, ListTasksRequest, ListTasksResponse, ListWorkersRequest,
-    PauseQueueRequest, PayloadFormat, Queue, ResumeQueueRequest, RetryTaskRequest, SubmitTaskRequest,
-    SubmitTasksRequest, Task, TaskSpec, Worker, queue_service_client::QueueServiceClient,
-    task_service_client::TaskServiceClient, worker_service_client::WorkerServiceClient,
+use tasklease_proto::{
+    limits,
+    v1::{
+        CancelTaskRequest, DeleteTaskRequest, GetQueueStatsRequest, GetQueueStatsResponse, GetTaskRequest,
+        GetTaskResponse, ListQueuesRequest, ListTasksRequest, ListTasksResponse, ListWorkersRequest,
+        PauseQueueRequest, PayloadFormat, Queue, ResumeQueueRequest, RetryTaskRequest, SubmitTaskRequest,
+        SubmitTasksRequest, Task, TaskSpec, Worker, queue_service_client::QueueServiceClient,
+        task_service_client::TaskServiceClient, worker_service_client::WorkerServiceClient,
+    },
 };
 use tonic::{Code, Request, Response, Status, transport::Channel};
 use tonic_types::StatusExt as _;
@@ -23,10 +26,6 @@ use crate::{
     watch::{self, WatchStream},
 };
 
-/// The largest message sent or accepted.
-pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
-/// Entries asked for at a time where a whole list is read.
-const PAGE_SIZE: i32 = 1_000;
 /// Where reading a whole list stops.
 const LONGEST_LIST: usize = 100_000;
 
@@ -55,20 +54,20 @@ struct Attempt {
 impl Attempt {
     fn tasks(&self) -> TaskServiceClient<Channel> {
         TaskServiceClient::new(self.channel.clone())
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+            .max_decoding_message_size(limits::ACCEPTED_BYTES)
+            .max_encoding_message_size(limits::ACCEPTED_BYTES)
     }
 
     fn queues(&self) -> QueueServiceClient<Channel> {
         QueueServiceClient::new(self.channel.clone())
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+            .max_decoding_message_size(limits::ACCEPTED_BYTES)
+            .max_encoding_message_size(limits::ACCEPTED_BYTES)
     }
 
     fn workers(&self) -> WorkerServiceClient<Channel> {
         WorkerServiceClient::new(self.channel.clone())
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+            .max_decoding_message_size(limits::ACCEPTED_BYTES)
+            .max_encoding_message_size(limits::ACCEPTED_BYTES)
     }
 
     fn request<T: Clone>(&self, message: &T) -> Request<T> {
@@ -256,7 +255,7 @@ impl Client {
     pub async fn queues(&self) -> Result<Vec<Queue>, ClientError> {
         let mut queues = Vec::new();
         let mut message = ListQueuesRequest {
-            page_size: PAGE_SIZE,
+            page_size: limits::PAGE,
             ..ListQueuesRequest::default()
         };
         loop {
@@ -332,7 +331,7 @@ impl Client {
     pub async fn workers(&self) -> Result<Vec<Worker>, ClientError> {
         let mut workers = Vec::new();
         let mut message = ListWorkersRequest {
-            page_size: PAGE_SIZE,
+            page_size: limits::PAGE,
             ..ListWorkersRequest::default()
         };
         loop {

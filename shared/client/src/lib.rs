@@ -28,7 +28,7 @@ mod error;
 mod retry;
 mod watch;
 
-pub use client::{Client, MAX_MESSAGE_BYTES};
+pub use client::Client;
 pub use connector::{ConnectError, Connector, ReplicaConnection};
 pub use endpoints::{Address, AddressError, Endpoints};
 pub use error::{ClientError, FieldViolation, is_transport_failure};

@@ -8,6 +8,7 @@ use futures_util::{
 };
 use tasklease_proto::{
     convert::duration_from_wire,
+    limits,
     v1::{
         PayloadFormat, WatchTaskRequest, WatchTaskResponse, task_service_client::TaskServiceClient,
         watch_task_response::Update,
@@ -17,7 +18,6 @@ use tokio::time::Instant;
 use tonic::{Request, Streaming};
 
 use crate::{
-    client::MAX_MESSAGE_BYTES,
     connector::{Connector, ReplicaConnection},
     error::{ClientError, is_unanswered},
     retry::RetryPolicy,
@@ -145,8 +145,8 @@ impl Watch {
         };
         self.last = Some(picked.clone());
         let mut client = TaskServiceClient::new(picked.channel())
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+            .max_decoding_message_size(limits::ACCEPTED_BYTES)
+            .max_encoding_message_size(limits::ACCEPTED_BYTES);
         let request = WatchTaskRequest {
             task_id: self.task_id.clone(),
             cursor: self.cursor.clone(),

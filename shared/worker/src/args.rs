@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use tasklease_lifecycle::logging::LogFormat;
+use tasklease_proto::limits;
 
 use crate::error::WorkerError;
+
+const MOST_SLOTS: u32 = limits::WORKER_SLOTS.unsigned_abs();
 
 /// Options of a worker binary; flatten it into a clap parser to add your own.
 #[derive(Debug, Clone, clap::Args)]
@@ -22,8 +25,10 @@ pub struct WorkerArgs {
     #[arg(long, env = "TASKLEASE_WORKER_NAME", value_name = "NAME")]
     pub name: Option<String>,
 
-    /// How many tasks run at once, 1 to 10000; default: the number of CPUs, at least 4
-    #[arg(long, env = "TASKLEASE_SLOTS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// How many tasks run at once [default: the number of CPUs, at least 4]
+    #[arg(long, env = "TASKLEASE_SLOTS", value_name = "N",
+          help = format!("How many tasks run at once, 1 to {} [default: the number of CPUs, at least 4]", MOST_SLOTS),
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_SLOTS)))]
     pub slots: Option<u32>,
 
     /// Queue to serve; may be given several times
@@ -80,23 +85,30 @@ impl TryFrom<WorkerArgs> for Settings {
 
     fn try_from(args: WorkerArgs) -> Result<Self, WorkerError> {
         let name = args.name.unwrap_or_else(default_name);
-        if name.is_empty() || name.chars().count() > 200 || name.contains(char::is_control) {
+        if name.is_empty() || name.chars().count() > limits::LINE_CHARS || name.contains(char::is_control) {
             return Err(WorkerError::Option {
                 option: "--name",
-                why: "must have 1 to 200 characters and no control characters".to_owned(),
+                why: format!(
+                    "must have 1 to {} characters and no control characters",
+                    limits::LINE_CHARS
+                ),
             });
         }
         let slots = args.slots.unwrap_or_else(default_slots);
-        if !(1..=10_000).contains(&slots) {
+        if !(1..=MOST_SLOTS).contains(&slots) {
             return Err(WorkerError::Option {
                 option: "--slots",
-                why: format!("{slots} is not 1 to 10000"),
+                why: format!("must be 1 to {MOST_SLOTS}, got {slots}"),
             });
         }
-        if args.queues.len() > 100 {
+        if args.queues.len() > limits::WORKER_QUEUES {
             return Err(WorkerError::Option {
                 option: "--queue",
-                why: format!("{} queues given, at most 100 are allowed", args.queues.len()),
+                why: format!(
+                    "must be given at most {} times, got {}",
+                    limits::WORKER_QUEUES,
+                    args.queues.len()
+                ),
             });
         }
         let labels = args
@@ -138,7 +150,7 @@ fn default_name() -> String {
 
 fn default_slots() -> u32 {
     let cpus = std::thread::available_parallelism().map_or(4, std::num::NonZero::get);
-    u32::try_from(cpus).unwrap_or(4).clamp(4, 10_000)
+    u32::try_from(cpus).unwrap_or(4).clamp(4, MOST_SLOTS)
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use std::{
 
 use tasklease_proto::{
     convert::timestamp_to_wire,
+    limits, text,
     v1::{self, LogLine},
 };
 
 use crate::{
     blocking,
-    clean_text::{self, MAX_LOG},
     progress::Progress,
     run::Run,
     run_events::RunEvent,
@@ -130,7 +130,7 @@ impl Context {
 
     /// Logs a line that watchers of the task see, cut at 4,000 characters; never waits.
     pub fn log(&self, level: LogLevel, message: impl AsRef<str>) {
-        let message = clean_text::lines(message.as_ref(), MAX_LOG);
+        let message = text::lines(message.as_ref(), limits::LOG_CHARS);
         self.run.report(RunEvent::Log(LogLine {
             level: level.as_wire().to_owned(),
             message,

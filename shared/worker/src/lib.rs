@@ -65,7 +65,6 @@
 
 mod args;
 mod blocking;
-mod clean_text;
 mod context;
 mod entry;
 mod error;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tasklease_proto::{
     convert::duration_to_wire,
+    limits, text,
     v1::{self, Cancelled, Failed, Released, Succeeded, report::Body, succeeded::Output},
 };
 
 use crate::{
-    clean_text::{self, MAX_DETAIL, MAX_KIND, MAX_MESSAGE},
     task::TaskResult,
     task_error::{Cause, Retry, TaskError},
 };
@@ -90,34 +90,31 @@ fn timed_out(limit: Duration, error: Option<&TaskError>) -> Body {
 
 pub(crate) fn cancelled(message: &str) -> Body {
     Body::Cancelled(Cancelled {
-        message: clean_text::line(message, MAX_MESSAGE),
+        message: text::line(message, limits::MESSAGE_CHARS),
     })
 }
 
 pub(crate) fn released(message: &str) -> Body {
     Body::Released(Released {
-        message: clean_text::line(message, MAX_MESSAGE),
+        message: text::line(message, limits::MESSAGE_CHARS),
     })
 }
 
 pub(crate) fn failed(error: &TaskError) -> Body {
-    let kind = clean_text::line(&error.kind, MAX_KIND);
+    let kind = text::line(&error.kind, limits::NAME_CHARS);
     Body::Failed(Failed {
         error: Some(v1::TaskError {
             r#type: if kind.is_empty() { "ERROR".to_owned() } else { kind },
-            message: clean_text::line(&error.message, MAX_MESSAGE),
-            detail: clean_text::lines(&error.detail, MAX_DETAIL),
+            message: text::line(&error.message, limits::MESSAGE_CHARS),
+            detail: text::lines(&error.detail, limits::DETAIL_CHARS),
         }),
         non_retryable: error.retry == Retry::Never,
         retry_after: match error.retry {
-            Retry::After(delay) => Some(duration_to_wire(delay.min(LONGEST_RETRY))),
+            Retry::After(delay) => Some(duration_to_wire(delay.min(limits::LONGEST_WAIT))),
             Retry::ByPolicy | Retry::Never => None,
         },
     })
 }
-
-/// The longest delay that the contract allows.
-const LONGEST_RETRY: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 #[cfg(test)]
 mod tests {
@@ -231,7 +228,7 @@ mod tests {
         assert_eq!(error.r#type, "ERROR");
         assert_eq!(
             (error.message.chars().count(), error.detail.chars().count()),
-            (MAX_MESSAGE, MAX_DETAIL)
+            (limits::MESSAGE_CHARS, limits::DETAIL_CHARS)
         );
     }
 }

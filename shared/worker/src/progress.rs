@@ -1,11 +1,6 @@
 //! How far a run has come, as its code says it.
 
-use tasklease_proto::{json, v1};
-
-use crate::clean_text::{self, MAX_BODY, MAX_HEADING, MAX_IMAGE, MAX_MESSAGE};
-
-/// Largest free detail, in bytes of its JSON text.
-const MAX_DETAIL_BYTES: usize = 64 << 10;
+use tasklease_proto::{json, limits, text, v1};
 
 /// A progress report; fields that are not set are unknown or empty.
 #[derive(Debug, Clone, Default)]
@@ -74,13 +69,13 @@ impl Progress {
         let has_scheme = ["http://", "https://", "data:"]
             .iter()
             .any(|scheme| self.image.starts_with(scheme));
-        let fits = self.image.chars().take(MAX_IMAGE + 1).count() <= MAX_IMAGE;
+        let fits = self.image.chars().take(limits::IMAGE_CHARS + 1).count() <= limits::IMAGE_CHARS;
         let is_clean = !self.image.contains(char::is_control);
         v1::Progress {
             percent: self.percent,
-            message: clean_text::line(&self.message, MAX_MESSAGE),
-            heading: clean_text::line(&self.heading, MAX_HEADING),
-            body: clean_text::lines(&self.body, MAX_BODY),
+            message: text::line(&self.message, limits::MESSAGE_CHARS),
+            heading: text::line(&self.heading, limits::LINE_CHARS),
+            body: text::lines(&self.body, limits::TEXT_CHARS),
             image: if has_scheme && fits && is_clean {
                 self.image
             } else {
@@ -90,7 +85,7 @@ impl Progress {
                 let detail = json::struct_from_map(detail);
                 json::struct_to_json(&detail)
                     .ok()
-                    .filter(|text| text.len() <= MAX_DETAIL_BYTES)?;
+                    .filter(|text| text.len() <= limits::PROGRESS_DETAIL_BYTES)?;
                 Some(detail)
             }),
             update_time: None,
@@ -111,9 +106,12 @@ mod tests {
             Progress::percent(f64::NEG_INFINITY).into_wire().percent,
             Some(0.0)
         );
-        let detail = [("blob".to_owned(), "x".repeat(MAX_DETAIL_BYTES).into())]
-            .into_iter()
-            .collect();
+        let detail = [(
+            "blob".to_owned(),
+            "x".repeat(limits::PROGRESS_DETAIL_BYTES).into(),
+        )]
+        .into_iter()
+        .collect();
         let wire = Progress::unknown()
             .image("javascript:x")
             .detail(detail)
@@ -121,7 +119,7 @@ mod tests {
             .into_wire();
         assert_eq!(
             (wire.image.as_str(), wire.detail, wire.body.as_str()),
-            ("", None, "a\n ")
+            ("", None, "a\n\u{fffd}")
         );
     }
 }

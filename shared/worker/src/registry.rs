@@ -4,16 +4,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tasklease_proto::json;
+use tasklease_proto::{json, limits};
 
 use crate::{
     context::Context,
     task::{Task, TaskResult},
     task_error::{IntoTaskError, TaskError},
 };
-
-/// Largest result that any scheduler may be configured to store.
-const MAX_RESULT_BYTES: usize = 14 << 20;
 
 /// A task type with its parameters and result as JSON text.
 pub(crate) trait Code: Send + Sync {
@@ -88,10 +85,11 @@ fn write_result<O: serde::Serialize>(output: &O) -> TaskResult<Bytes> {
         text.push(b'}');
     }
     json::check_object(&text).map_err(|error| invalid(format!("the result cannot be stored: {error}")))?;
-    if text.len() > MAX_RESULT_BYTES {
+    if text.len() > limits::LARGEST_PAYLOAD_BYTES {
         let message = format!(
-            "the result has {} bytes, at most {MAX_RESULT_BYTES} can be stored",
-            text.len()
+            "the result has {} bytes, at most {} can be stored",
+            text.len(),
+            limits::LARGEST_PAYLOAD_BYTES
         );
         return Err(TaskError::new("RESULT_TOO_LARGE", message).non_retryable());
     }
@@ -148,7 +146,7 @@ mod tests {
         assert_eq!(write_result(&7).as_deref().ok(), Some(&br#"{"value":7}"#[..]));
         assert_eq!(write_result(&()).as_deref().ok(), Some(&br#"{"value":null}"#[..]));
         assert_eq!(write_result(&"a\0b").expect_err("NUL").kind(), "INVALID_RESULT");
-        let huge = "x".repeat(MAX_RESULT_BYTES);
+        let huge = "x".repeat(limits::LARGEST_PAYLOAD_BYTES);
         assert_eq!(
             write_result(&huge).expect_err("too large").kind(),
             "RESULT_TOO_LARGE"

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use clap::Args;
 use tasklease_client::Client;
+use tasklease_proto::limits;
 use tasklease_proto::v1::{ListTasksRequest, ListTasksResponse, TaskState};
 
 use crate::describe::{age, percent_done};
@@ -11,9 +12,6 @@ use crate::failure::Failure;
 use crate::screen::{Colour, Screen};
 use crate::standard_error::tell;
 use crate::table::{TableText, number, state, text};
-
-/// The largest page that a scheduler gives.
-const PAGE_LIMIT: usize = 1_000;
 
 /// `tasklease list`
 #[derive(Debug, Args)]
@@ -53,9 +51,9 @@ impl List {
             next_page_token: self.page_token,
         };
         loop {
-            let wanted = (limit - all.tasks.len()).min(PAGE_LIMIT);
+            let wanted = i32::try_from(limit - all.tasks.len()).unwrap_or(i32::MAX);
             let request = ListTasksRequest {
-                page_size: i32::try_from(wanted).unwrap_or(i32::MAX),
+                page_size: wanted.min(limits::PAGE),
                 page_token: all.next_page_token,
                 states: self.states.iter().map(|state| i32::from(*state)).collect(),
                 task_type: self.task_type.clone(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use tasklease_client::Client;
 use tasklease_proto::convert::duration_to_wire;
+use tasklease_proto::limits;
 use tasklease_proto::v1::{SubmitTaskResponse, TaskSpec, task_spec::Input};
 
 use crate::describe::describe_submitted;
@@ -45,17 +46,21 @@ pub(crate) struct Submit {
     #[arg(long, value_name = "NAME", default_value = "default")]
     queue: String,
 
-    /// -100 to 100, higher runs first
+    /// Higher runs first
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true,
-          value_parser = clap::value_parser!(i32).range(-100..=100))]
+          help = format!("-{most} to {most}, higher runs first", most = limits::PRIORITY),
+          value_parser = clap::value_parser!(i32).range(-i64::from(limits::PRIORITY)..=i64::from(limits::PRIORITY)))]
     priority: i32,
 
     /// Earliest start counted from now: 500ms, 10s, 5m, 2h, 1d
     #[arg(long, value_name = "TIME", value_parser = parse_time_span)]
     delay: Option<Duration>,
 
-    /// How many counted runs it may have, 1 to 1000 [default: the scheduler's, 5]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=1000))]
+    /// How many counted runs it may have
+    #[arg(long, value_name = "N",
+          help = format!("How many counted runs it may have, 1 to {} [default: the scheduler's, {}]",
+                         limits::ATTEMPTS, limits::DEFAULT_ATTEMPTS),
+          value_parser = clap::value_parser!(i32).range(1..=i64::from(limits::ATTEMPTS)))]
     max_attempts: Option<i32>,
 
     /// A line for people

@@ -1,6 +1,6 @@
 //! One ClaimTask stream: hello and session, then credit one way and leases the other.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use prost::Message as _;
 use tasklease_proto::{
@@ -10,16 +10,13 @@ use tasklease_proto::{
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
-use uuid::Uuid;
 
-use super::{Api, Lifetime, attached::Attached, report::lease_key};
+use super::{Api, Lifetime, attached::Attached, hello};
 use crate::{
     domain::{
-        error::{Error, Violation},
+        error::Error,
         ids::{LaneId, SessionId},
         limits,
-        name::{QueueName, TaskType, check_labels, check_text},
-        session::WorkerProfile,
     },
     engine::{Engine, Opened, local_sessions::ClaimPush, local_sessions::Generation},
     store::ClaimedTask,
@@ -28,17 +25,11 @@ use crate::{
 /// Messages that may wait for a slow worker; more tasks wait in the session, bounded by its credit.
 const BUFFER: usize = 16;
 
-/// How long a worker may take to introduce itself.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// How often an idle stream says something: many proxies close one that is silent for a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// How long the stream stays open after a drain notice, for the worker to open its next one.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
-
-/// Bytes of a message, below the 4 MiB that gRPC clients take by default. A larger task goes alone.
-const MESSAGE_BYTES: usize = 3 << 20;
 
 /// Bytes of a leased task's framing, beside its own encoding.
 const TASK_OVERHEAD: usize = 16;
@@ -66,7 +57,7 @@ async fn serve(
     mut inbound: Streaming<v1::ClaimTaskRequest>,
     sender: &Sender,
 ) -> Result<(), Status> {
-    let hello = match tokio::time::timeout(HELLO_TIMEOUT, inbound.message()).await {
+    let hello = match tokio::time::timeout(limits::FIRST_MESSAGE_TIMEOUT, inbound.message()).await {
         Err(_) => return Err(Error::Protocol("the first message, hello, did not come in time").into()),
         Ok(message) => match message?.and_then(|message| message.message) {
             Some(FromWorker::Hello(hello)) => hello,
@@ -156,95 +147,20 @@ fn add_credit(
     credit: &v1::Credit,
 ) -> Result<(), Error> {
     match u32::try_from(credit.tasks) {
-        Ok(tasks @ 1..=10_000) => {
+        Ok(tasks @ 1..=limits::CREDIT_AT_ONCE) => {
             engine.add_credit(session, generation, tasks);
             Ok(())
         }
-        _ => Err(Error::invalid("credit.tasks", "must be 1 to 10000")),
+        _ => Err(Error::invalid(
+            "credit.tasks",
+            format!("must be 1 to {}, got {}", limits::CREDIT_AT_ONCE, credit.tasks),
+        )),
     }
 }
 
 async fn introduce(engine: &Engine, hello: v1::WorkerHello) -> Result<Opened, Error> {
-    let resume = if hello.session_id.is_empty() {
-        None
-    } else {
-        let invalid = |_| Error::invalid("hello.session_id", "must be a session's id, or empty");
-        Some(SessionId(Uuid::try_parse(&hello.session_id).map_err(invalid)?))
-    };
-    let held: HashSet<_> = hello
-        .held
-        .iter()
-        .filter_map(|lease| lease_key(&lease.task_id, lease.lease_token))
-        .collect();
-    let profile = profile(hello)?;
-    engine.open_claim(resume, &profile, &held).await
-}
-
-fn profile(hello: v1::WorkerHello) -> Result<WorkerProfile, Error> {
-    let count = |found: usize, range: std::ops::RangeInclusive<usize>, field: &str| {
-        if range.contains(&found) {
-            Ok(())
-        } else {
-            Err(Violation::new(
-                field,
-                format!("must be {} to {}, got {found}", range.start(), range.end()),
-            ))
-        }
-    };
-    check_text(&hello.name, limits::LINE_CHARS, "hello.name")?;
-    check_text(&hello.incarnation, limits::KEY_CHARS, "hello.incarnation")?;
-    for (text, field) in [
-        (&hello.name, "hello.name"),
-        (&hello.incarnation, "hello.incarnation"),
-    ] {
-        if text.is_empty() {
-            return Err(Error::invalid(field, "must not be empty"));
-        }
-    }
-    count(
-        hello.task_types.len(),
-        1..=limits::WORKER_TASK_TYPES,
-        "hello.task_types",
-    )?;
-    count(hello.queues.len(), 0..=limits::WORKER_QUEUES, "hello.queues")?;
-    check_labels(hello.labels.iter(), "hello.labels")?;
-    if !(1..=limits::WORKER_SLOTS).contains(&hello.slots) {
-        return Err(Error::invalid(
-            "hello.slots",
-            format!("must be 1 to {}", limits::WORKER_SLOTS),
-        ));
-    }
-    let mut task_types = hello
-        .task_types
-        .iter()
-        .map(|name| TaskType::parse(name, "hello.task_types"))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut queues = hello
-        .queues
-        .iter()
-        .map(|name| QueueName::parse_or_default(name, "hello.queues"))
-        .collect::<Result<Vec<_>, _>>()?;
-    if queues.is_empty() {
-        queues.push(QueueName::parse_or_default("", "hello.queues")?);
-    }
-    if task_types.len() * queues.len() > limits::WORKER_LANES {
-        return Err(Error::invalid(
-            "hello.task_types",
-            format!("times hello.queues must be at most {}", limits::WORKER_LANES),
-        ));
-    }
-    task_types.sort_unstable();
-    task_types.dedup();
-    queues.sort_unstable();
-    queues.dedup();
-    Ok(WorkerProfile {
-        name: hello.name,
-        incarnation: hello.incarnation,
-        task_types,
-        queues,
-        labels: hello.labels.into_iter().collect(),
-        slots: hello.slots,
-    })
+    let hello = hello::check(hello)?;
+    engine.open_claim(hello.resume, &hello.profile, &hello.held).await
 }
 
 /// The worker closed its side.
@@ -288,7 +204,7 @@ async fn send_leases(engine: &Engine, sender: &Sender, pushed: Vec<ClaimedTask>)
     for claimed in pushed {
         let task = leased_task(&mut names, claimed);
         let size = task.encoded_len() + TASK_OVERHEAD;
-        if bytes + size > MESSAGE_BYTES && !tasks.is_empty() {
+        if bytes + size > limits::MESSAGE_BYTES && !tasks.is_empty() {
             let tasks = std::mem::take(&mut tasks);
             send(sender, ToWorker::Leases(v1::LeaseBatch { tasks })).await?;
             bytes = 0;

@@ -8,13 +8,15 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    page,
-    task::{ANSWER_BYTES, FIELD_BYTES},
+    page::{self, Page},
+    task::FIELD_BYTES,
+    violations::{Violations, checked},
 };
 use crate::{
     domain::{
         error::{Error, Violation},
         ids::{LaneId, TaskId},
+        limits,
         name::{Namespace, QueueName, TaskType},
         state::TaskState,
     },
@@ -34,6 +36,14 @@ const LOOK_FOR: Duration = Duration::from_millis(500);
 /// Lanes whose tasks are looked for where there are some. Of so many lanes, some task is nearly everywhere.
 const LANES_BY_SPAN: usize = 100;
 
+/// A valid request.
+struct Query {
+    states: Vec<TaskState>,
+    queue: Option<QueueName>,
+    task_type: Option<TaskType>,
+    page: Page,
+}
+
 /// What a list is narrowed to.
 struct Filters {
     states: Vec<TaskState>,
@@ -48,21 +58,32 @@ pub(super) async fn page(
     db: &Database,
     request: v1::ListTasksRequest,
 ) -> Result<v1::ListTasksResponse, Error> {
-    let size = page::size(request.page_size)?;
-    let states = states(&request.states)?;
-    let token_for = (states.clone(), request.task_type.clone(), request.queue.clone());
-    let below = page::start(&request.page_token, &token_for)?.unwrap_or(Uuid::max());
-    let lanes = lanes(db, &request).await?;
+    let mut numbers = request.states;
+    numbers.retain(|number| *number != i32::from(v1::TaskState::Unspecified));
+    numbers.sort_unstable();
+    numbers.dedup();
+    let token_for = (&numbers, &request.task_type, &request.queue);
+    let query = checked!(Query {
+        states: states(&numbers),
+        queue: optional(&request.queue, |name| QueueName::parse(name, "queue")),
+        task_type: optional(&request.task_type, |name| TaskType::parse(name, "task_type")),
+        page: page::check(request.page_size, &request.page_token, token_for),
+    })?;
+    let below = query.page.after.unwrap_or(Uuid::max());
+    let lanes = lanes(db, &query).await?;
     let (tasks, next) = if lanes.as_ref().is_some_and(Vec::is_empty) {
         // Nobody ever used these names.
         (Vec::new(), None)
     } else {
-        let size = usize::try_from(size).unwrap_or(1);
-        Filters { states, lanes }.find(db, TaskId(below), size).await?
+        let filters = Filters {
+            states: query.states,
+            lanes,
+        };
+        filters.find(db, TaskId(below), query.page.size).await?
     };
     Ok(v1::ListTasksResponse {
         tasks,
-        next_page_token: next.map(|id| page::token(id.0, &token_for)).unwrap_or_default(),
+        next_page_token: next.map(|id| page::token(id.0, token_for)).unwrap_or_default(),
     })
 }
 
@@ -88,7 +109,7 @@ impl Filters {
                     let id = record.id;
                     let task = v1::Task::from(record);
                     bytes += task.encoded_len() + FIELD_BYTES;
-                    if tasks.len() == size || (bytes > ANSWER_BYTES && !tasks.is_empty()) {
+                    if tasks.len() == size || (bytes > limits::MESSAGE_BYTES && !tasks.is_empty()) {
                         return Ok((tasks, last));
                     }
                     tasks.push(task);
@@ -166,16 +187,14 @@ impl Filters {
 }
 
 /// The lanes of the wanted queue and type; `None` if neither is narrowed.
-async fn lanes(db: &Database, request: &v1::ListTasksRequest) -> Result<Option<Vec<LaneId>>, Error> {
-    let queue = optional(&request.queue, |name| QueueName::parse(name, "queue"))?;
-    let task_type = optional(&request.task_type, |name| TaskType::parse(name, "task_type"))?;
-    if queue.is_none() && task_type.is_none() {
-        return Ok(None);
+async fn lanes(db: &Database, query: &Query) -> Result<Option<Vec<LaneId>>, Error> {
+    match (&query.queue, &query.task_type) {
+        (None, None) => Ok(None),
+        (queue, task_type) => Ok(Some(
+            db.find_lanes(&Namespace::default(), queue.as_ref(), task_type.as_ref())
+                .await?,
+        )),
     }
-    Ok(Some(
-        db.find_lanes(&Namespace::default(), queue.as_ref(), task_type.as_ref())
-            .await?,
-    ))
 }
 
 fn optional<T>(text: &str, parse: impl Fn(&str) -> Result<T, Violation>) -> Result<Option<T>, Violation> {
@@ -186,16 +205,13 @@ fn optional<T>(text: &str, parse: impl Fn(&str) -> Result<T, Violation>) -> Resu
     }
 }
 
-fn states(wire: &[i32]) -> Result<Vec<TaskState>, Violation> {
-    let mut states: Vec<TaskState> = wire
-        .iter()
-        .filter(|number| **number != 0)
-        .map(|number| {
-            TaskState::from_number(*number)
-                .ok_or_else(|| Violation::new("states", format!("{number} is not a state")))
-        })
-        .collect::<Result<_, _>>()?;
-    states.sort_unstable();
-    states.dedup();
-    Ok(states)
+fn states(numbers: &[i32]) -> Result<Vec<TaskState>, Violations> {
+    let mut violations = Violations::default();
+    let mut states = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        let state = TaskState::from_number(*number)
+            .ok_or_else(|| Violation::new("states", format!("{number} is not the number of a state")));
+        states.extend(violations.keep(state));
+    }
+    violations.finish(Some(states))
 }

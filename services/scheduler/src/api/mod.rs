@@ -5,6 +5,7 @@
 
 mod attached;
 mod claim_stream;
+mod hello;
 pub mod layers;
 mod list;
 mod page;
@@ -16,6 +17,7 @@ mod status;
 mod streams;
 mod task;
 mod task_service;
+mod violations;
 mod watch;
 mod worker_service;
 

@@ -6,18 +6,32 @@ use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use uuid::Uuid;
 
+use super::violations::{Violations, checked};
 use crate::domain::{error::Violation, limits};
 
+/// Which page a caller asks for.
+pub(super) struct Page {
+    /// How many entries it may have.
+    pub(super) size: usize,
+    /// The last entry of the page before; `None` for the first page.
+    pub(super) after: Option<Uuid>,
+}
+
+/// Checks which page a caller asks for; the token must have been made for the same filters.
+pub(super) fn check(page_size: i32, page_token: &str, filters: impl Hash) -> Result<Page, Violations> {
+    checked!(Page {
+        size: size(page_size),
+        after: start(page_token, filters),
+    })
+}
+
 /// Reads a page size; zero means the default.
-pub(super) fn size(size: i32) -> Result<i64, Violation> {
-    match size {
-        0 => Ok(i64::from(limits::DEFAULT_PAGE)),
-        size if (1..=limits::PAGE).contains(&size) => Ok(i64::from(size)),
-        size => Err(Violation::new(
-            "page_size",
-            format!("must be 1 to {}, is {size}", limits::PAGE),
-        )),
-    }
+pub(super) fn size(size: i32) -> Result<usize, Violation> {
+    let wanted = if size == 0 { limits::DEFAULT_PAGE } else { size };
+    usize::try_from(wanted)
+        .ok()
+        .filter(|_| (1..=limits::PAGE).contains(&wanted))
+        .ok_or_else(|| Violation::new("page_size", format!("must be 1 to {}, got {size}", limits::PAGE)))
 }
 
 /// A token for a page that begins after `id`.
@@ -26,7 +40,7 @@ pub(super) fn token(id: Uuid, filters: impl Hash) -> String {
 }
 
 /// Reads a token; `None` for the first page.
-pub(super) fn start(token: &str, filters: impl Hash) -> Result<Option<Uuid>, Violation> {
+fn start(token: &str, filters: impl Hash) -> Result<Option<Uuid>, Violation> {
     if token.is_empty() {
         return Ok(None);
     }

@@ -6,18 +6,16 @@ use tasklease_proto::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Api, page};
+use super::{Api, page, violations::checked};
 use crate::{
     domain::{
-        error::Error,
+        error::{Error, Violation},
+        limits,
         name::{Namespace, QueueName},
         queue::QueueKey,
     },
     store::{LaneStats, QueueRecord},
 };
-
-/// Where counts of waiting tasks stop.
-const COUNT_LIMIT: i64 = 100_000;
 
 #[tonic::async_trait]
 impl QueueService for Api {
@@ -26,19 +24,23 @@ impl QueueService for Api {
         request: Request<v1::ListQueuesRequest>,
     ) -> Result<Response<v1::ListQueuesResponse>, Status> {
         let request = request.into_inner();
-        let size = page::size(request.page_size).map_err(Error::from)?;
-        if !request.page_token.is_empty() {
-            QueueName::parse(&request.page_token, "page_token").map_err(Error::from)?;
-        }
-        // Queues are paged by name, so the last name is the token.
+        let page = checked!(QueuePage {
+            size: page::size(request.page_size),
+            after: page_after(request.page_token),
+        })
+        .map_err(Error::from)?;
         let mut queues = self
             .engine
             .db()
-            .list_queues(&Namespace::default(), &request.page_token, size + 1)
+            .list_queues(
+                &Namespace::default(),
+                &page.after,
+                i64::try_from(page.size + 1).unwrap_or(i64::MAX),
+            )
             .await
             .map_err(Error::from)?;
         let mut next_page_token = String::new();
-        if i64::try_from(queues.len()).is_ok_and(|n| n > size) {
+        if queues.len() > page.size {
             queues.pop();
             next_page_token = queues
                 .last()
@@ -65,7 +67,7 @@ impl QueueService for Api {
         let stats = self
             .engine
             .db()
-            .queue_stats(&Namespace::default(), queue.as_ref(), COUNT_LIMIT)
+            .queue_stats(&Namespace::default(), queue.as_ref(), limits::COUNTED_TASKS)
             .await
             .map_err(Error::from)?;
         Ok(Response::new(v1::GetQueueStatsResponse {
@@ -94,6 +96,20 @@ impl QueueService for Api {
             queue: Some(queue.into()),
         }))
     }
+}
+
+/// Which page of queues a caller asks for.
+struct QueuePage {
+    size: usize,
+    /// The last name of the page before, which is its token too; empty for the first page.
+    after: String,
+}
+
+fn page_after(token: String) -> Result<String, Violation> {
+    if !token.is_empty() {
+        QueueName::parse(&token, "page_token")?;
+    }
+    Ok(token)
 }
 
 fn parse(name: &str) -> Result<QueueKey, Error> {

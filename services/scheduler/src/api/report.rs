@@ -2,18 +2,21 @@
 
 use tasklease_proto::{
     convert::timestamp_from_wire,
-    json,
+    json, limits, text,
     v1::{self, report::Body as Wire, succeeded::Output},
 };
 use uuid::Uuid;
 
-use super::{spec::wait, task::Card};
+use super::{
+    spec::wait,
+    task::Card,
+    violations::{Violations, checked, valid},
+};
 use crate::{
     domain::{
         error::Violation,
         ids::{LeaseKey, LeaseToken, TaskId},
-        limits,
-        name::check_text,
+        name,
         report::{EventKind, ReportedOutcome, TaskError},
     },
     engine::Report,
@@ -46,37 +49,32 @@ pub(super) fn check(
     let Some(key) = lease_key(&lease.task_id, lease.lease_token) else {
         return Err(refused(
             lease,
-            "task_id must be a UUID and lease_token a positive number",
+            "task_id must be a UUID and lease_token a positive number".to_owned(),
         ));
     };
     match body(report.body, result_bytes) {
         Ok(body) => Ok((key, body)),
-        Err(violation) => Err(refused(
-            lease,
-            &format!("{}: {}", violation.field, violation.problem),
-        )),
+        Err(broken) => Err(refused(lease, broken.to_string())),
     }
 }
 
-fn refused(lease: v1::LeaseRef, message: &str) -> v1::RefusedReport {
+fn refused(lease: v1::LeaseRef, message: String) -> v1::RefusedReport {
     v1::RefusedReport {
         lease: Some(lease),
-        message: message.to_owned(),
+        message,
     }
 }
 
-fn body(wire: Option<Wire>, result_bytes: usize) -> Result<Report, Violation> {
+fn body(wire: Option<Wire>, result_bytes: usize) -> Result<Report, Violations> {
     Ok(match wire {
-        None => return Err(Violation::new("body", "must be set")),
+        None => return Err(Violation::new("body", "must be set").into()),
         Some(Wire::Accepted(_)) => Report::Accepted,
-        Some(Wire::Progress(report)) => Report::Event(
-            event_number(report.event_number, "progress.event_number")?,
-            progress(report.progress.unwrap_or_default())?,
-        ),
-        Some(Wire::Log(report)) => Report::Event(
-            event_number(report.event_number, "log.event_number")?,
-            log(report.line.unwrap_or_default())?,
-        ),
+        Some(Wire::Progress(report)) => {
+            event(report.event_number, progress(report.progress.unwrap_or_default()))
+                .map_err(|broken| broken.within("progress"))?
+        }
+        Some(Wire::Log(report)) => event(report.event_number, log(report.line.unwrap_or_default()))
+            .map_err(|broken| broken.within("log"))?,
         Some(Wire::Succeeded(report)) => Report::Ended(ReportedOutcome::Succeeded {
             result: result(report, result_bytes)?,
         }),
@@ -86,82 +84,108 @@ fn body(wire: Option<Wire>, result_bytes: usize) -> Result<Report, Violation> {
             retry_after: wait(report.retry_after.as_ref(), "failed.retry_after")?,
         }),
         Some(Wire::Cancelled(report)) => Report::Ended(ReportedOutcome::Cancelled {
-            message: clean(&report.message),
+            message: text::line(&report.message, limits::MESSAGE_CHARS),
         }),
         Some(Wire::Released(report)) => Report::Ended(ReportedOutcome::Released {
-            message: clean(&report.message),
+            message: text::line(&report.message, limits::MESSAGE_CHARS),
         }),
     })
 }
 
-fn event_number(number: i64, field: &str) -> Result<i64, Violation> {
+fn event(number: i64, content: Result<EventKind, Violations>) -> Result<Report, Violations> {
+    /// A numbered event.
+    struct Event {
+        number: i64,
+        kind: EventKind,
+    }
+    let event = checked!(Event {
+        number: event_number(number),
+        kind: content,
+    })?;
+    Ok(Report::Event(event.number, event.kind))
+}
+
+fn event_number(number: i64) -> Result<i64, Violation> {
     if number > 0 {
         Ok(number)
     } else {
-        Err(Violation::new(field, "must be positive"))
+        let problem = format!("must be positive, got {number}");
+        Err(Violation::new("event_number", problem))
     }
 }
 
-fn progress(progress: v1::Progress) -> Result<EventKind, Violation> {
-    if progress
-        .percent
-        .is_some_and(|percent| !(0.0..=100.0).contains(&percent))
-    {
-        return Err(Violation::new(
-            "progress.percent",
-            "must be 0 to 100, or left out while unknown",
-        ));
+fn progress(progress: v1::Progress) -> Result<EventKind, Violations> {
+    let card = checked!(Card {
+        heading: name::text(progress.heading, limits::LINE_CHARS, "heading"),
+        body: name::text(progress.body, limits::TEXT_CHARS, "body"),
+        image: name::text(progress.image, limits::IMAGE_CHARS, "image"),
+        detail: detail(progress.detail.as_ref()),
+    });
+    checked!(EventKind::Progress {
+        percent: percent(progress.percent),
+        message: name::text(progress.message, limits::MESSAGE_CHARS, "message"),
+        card: card.and_then(card_text),
+        worker_time: valid(progress.worker_time.as_ref().and_then(timestamp_from_wire)),
+    })
+    .map_err(|broken| broken.within("progress"))
+}
+
+fn percent(percent: Option<f64>) -> Result<Option<f64>, Violation> {
+    match percent {
+        Some(number) if !(0.0..=100.0).contains(&number) => Err(Violation::new(
+            "percent",
+            format!("must be 0 to 100, or left out while unknown, got {number}"),
+        )),
+        percent => Ok(percent),
     }
-    check_text(&progress.message, limits::MESSAGE_CHARS, "progress.message")?;
-    check_text(&progress.heading, limits::LINE_CHARS, "progress.heading")?;
-    check_text(&progress.body, limits::TEXT_CHARS, "progress.body")?;
-    check_text(&progress.image, limits::IMAGE_CHARS, "progress.image")?;
-    let detail = match &progress.detail {
-        None => None,
-        Some(detail) => {
-            let invalid = |problem: String| Violation::new("progress.detail", problem);
-            let text = json::struct_to_json(detail).map_err(|error| invalid(error.to_string()))?;
-            if text.len() > limits::PROGRESS_DETAIL_BYTES {
-                return Err(invalid(format!(
-                    "must be at most {} bytes",
-                    limits::PROGRESS_DETAIL_BYTES
-                )));
-            }
-            Some(serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?)
-        }
-    };
-    let card = Card {
-        heading: progress.heading,
-        body: progress.body,
-        image: progress.image,
-        detail,
-    };
-    let card = if card == Card::default() {
-        None
+}
+
+fn detail(
+    detail: Option<&prost_types::Struct>,
+) -> Result<Option<serde_json::Map<String, serde_json::Value>>, Violation> {
+    let Some(detail) = detail else { return Ok(None) };
+    let invalid = |problem: String| Violation::new("detail", problem);
+    let text = json::struct_to_json(detail).map_err(|error| invalid(error.to_string()))?;
+    if text.len() > limits::PROGRESS_DETAIL_BYTES {
+        return Err(invalid(format!(
+            "must be at most {} bytes as JSON text, has {}",
+            limits::PROGRESS_DETAIL_BYTES,
+            text.len()
+        )));
+    }
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|error| invalid(error.to_string()))
+}
+
+/// A card as JSON text, if any part of it is set.
+fn card_text(card: Card) -> Result<Option<String>, Violations> {
+    if card == Card::default() {
+        return Ok(None);
+    }
+    serde_json::to_string(&card)
+        .map(Some)
+        .map_err(|error| Violation::new("detail", error.to_string()).into())
+}
+
+fn log(line: v1::LogLine) -> Result<EventKind, Violations> {
+    checked!(EventKind::Log {
+        level: level(line.level),
+        message: name::text(line.message, limits::LOG_CHARS, "message"),
+        worker_time: valid(line.worker_time.as_ref().and_then(timestamp_from_wire)),
+    })
+    .map_err(|broken| broken.within("line"))
+}
+
+fn level(level: String) -> Result<String, Violation> {
+    if ["trace", "debug", "info", "warn", "error"].contains(&level.as_str()) {
+        Ok(level)
     } else {
-        Some(serde_json::to_string(&card).map_err(|error| Violation::new("progress", error.to_string()))?)
-    };
-    Ok(EventKind::Progress {
-        percent: progress.percent,
-        message: progress.message,
-        card,
-        worker_time: progress.worker_time.as_ref().and_then(timestamp_from_wire),
-    })
-}
-
-fn log(line: v1::LogLine) -> Result<EventKind, Violation> {
-    if !["trace", "debug", "info", "warn", "error"].contains(&line.level.as_str()) {
-        return Err(Violation::new(
-            "log.line.level",
+        Err(Violation::new(
+            "level",
             "must be trace, debug, info, warn or error",
-        ));
+        ))
     }
-    check_text(&line.message, limits::LOG_CHARS, "log.line.message")?;
-    Ok(EventKind::Log {
-        level: line.level,
-        message: line.message,
-        worker_time: line.worker_time.as_ref().and_then(timestamp_from_wire),
-    })
 }
 
 fn result(report: v1::Succeeded, longest: usize) -> Result<String, Violation> {
@@ -189,28 +213,12 @@ fn result(report: v1::Succeeded, longest: usize) -> Result<String, Violation> {
 }
 
 fn task_error(error: v1::TaskError) -> TaskError {
-    let kind = if error.r#type.is_empty() {
-        "ERROR".to_owned()
-    } else {
-        tidy(&error.r#type, 128, |_| false)
-    };
+    let kind = text::line(&error.r#type, limits::NAME_CHARS);
     TaskError {
-        kind,
-        message: clean(&error.message),
-        detail: tidy(&error.detail, limits::DETAIL_CHARS, |c| matches!(c, '\n' | '\t')),
+        kind: if kind.is_empty() { "ERROR".to_owned() } else { kind },
+        message: text::line(&error.message, limits::MESSAGE_CHARS),
+        detail: text::lines(&error.detail, limits::DETAIL_CHARS),
     }
-}
-
-fn clean(message: &str) -> String {
-    tidy(message, limits::MESSAGE_CHARS, |_| false)
-}
-
-/// Cuts a text after `longest` characters and replaces control characters that are not kept.
-fn tidy(text: &str, longest: usize, keep: impl Fn(char) -> bool) -> String {
-    text.chars()
-        .take(longest)
-        .map(|c| if c.is_control() && !keep(c) { '\u{fffd}' } else { c })
-        .collect()
 }
 
 #[cfg(test)]
@@ -245,7 +253,7 @@ mod tests {
         };
         assert_eq!(error.kind, "ERROR");
         assert_eq!(error.message.chars().count(), 1_000);
-        assert!(error.message.starts_with("a\u{fffd}b\u{fffd}ä"));
+        assert!(error.message.starts_with("a\u{fffd}b ä"), "{}", error.message);
         assert_eq!(error.detail, "one\ntwo\u{fffd}");
     }
 
@@ -262,9 +270,9 @@ mod tests {
             })
         };
         for (body, field) in [
-            (progress(Some(f64::NAN), ""), "progress.percent"),
-            (progress(Some(100.1), ""), "progress.percent"),
-            (progress(None, "\0"), "progress.message"),
+            (progress(Some(f64::NAN), ""), "progress.progress.percent"),
+            (progress(Some(100.1), ""), "progress.progress.percent"),
+            (progress(None, "\0"), "progress.progress.message"),
             (
                 Wire::Log(v1::LogReport {
                     event_number: 1,
@@ -285,6 +293,26 @@ mod tests {
         ] {
             let refused = report(body).expect_err(field);
             assert!(refused.message.starts_with(field), "{}", refused.message);
+        }
+    }
+
+    #[test]
+    fn a_refused_report_names_all_its_wrong_fields() {
+        let refused = report(Wire::Progress(v1::ProgressReport {
+            event_number: 0,
+            progress: Some(v1::Progress {
+                percent: Some(-1.0),
+                heading: "\0".into(),
+                ..Default::default()
+            }),
+        }))
+        .expect_err("three fields are wrong");
+        for field in [
+            "progress.event_number",
+            "progress.progress.percent",
+            "progress.progress.heading",
+        ] {
+            assert!(refused.message.contains(field), "{}", refused.message);
         }
     }
 

@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use uuid::Uuid;
 
-use super::{Api, Lifetime, attached::Attached, report};
+use super::{Api, Lifetime, attached::Attached, hello::held_leases, report};
 use crate::{
     domain::{
         error::Error,
@@ -35,7 +35,6 @@ const UNACKNOWLEDGED: usize = 4_096;
 /// Bytes of them.
 const UNACKNOWLEDGED_BYTES: usize = 32 << 20;
 
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
 /// How long a goodbye waits for the reports before it.
@@ -185,7 +184,7 @@ impl Reports<'_> {
         let done = match request.message {
             Some(FromWorker::Heartbeat(beat)) => {
                 // Before anything that comes after it on the stream.
-                let held = beat.held.as_ref().map(held_leases);
+                let held = beat.held.as_ref().map(|held| held_leases(&held.leases));
                 let unknown = held.map(|held| self.engine.compare_leases(self.session, &held));
                 heartbeat(
                     self.engine.clone(),
@@ -214,7 +213,7 @@ impl Reports<'_> {
         if batch.reports.len() > limits::REPORTS {
             return Err(Error::invalid(
                 "reports",
-                format!("must be at most {}", limits::REPORTS),
+                format!("must be at most {}, got {}", limits::REPORTS, batch.reports.len()),
             ));
         }
         let mut reports = Vec::with_capacity(batch.reports.len());
@@ -271,7 +270,7 @@ struct Opening {
 }
 
 async fn opening(inbound: &mut Streaming<v1::ReportProgressRequest>) -> Result<Opening, StreamEnd> {
-    let first = match tokio::time::timeout(OPEN_TIMEOUT, inbound.message()).await {
+    let first = match tokio::time::timeout(limits::FIRST_MESSAGE_TIMEOUT, inbound.message()).await {
         Err(_) => return Err(Error::Protocol("the first message, open, did not come in time").into()),
         Ok(message) => message?,
     };
@@ -281,13 +280,8 @@ async fn opening(inbound: &mut Streaming<v1::ReportProgressRequest>) -> Result<O
     let invalid = |_| Error::invalid("open.session_id", "must be the id of a session");
     Ok(Opening {
         session: SessionId(Uuid::try_parse(&open.session_id).map_err(invalid)?),
-        held: open.held.as_ref().map(held_leases),
+        held: open.held.as_ref().map(|held| held_leases(&held.leases)),
     })
-}
-
-fn held_leases(held: &v1::HeldLeases) -> HashSet<LeaseKey> {
-    let key = |lease: &v1::LeaseRef| report::lease_key(&lease.task_id, lease.lease_token);
-    held.leases.iter().filter_map(key).collect()
 }
 
 /// Goes on taking reports until the worker closes the stream, for a while.

@@ -10,12 +10,13 @@ use tasklease_proto::{
 };
 use uuid::Uuid;
 
+use super::violations::{Violations, checked, valid};
 use crate::domain::{
     backoff::Backoff,
     error::Violation,
     ids::TaskId,
     limits,
-    name::{QueueName, TaskType, check_labels, check_text},
+    name::{QueueName, TaskType, labels, optional_text},
     new_task::{NewTask, Start},
     queue::QueueKey,
     task_spec::{TaskOptions, TaskSpec},
@@ -31,93 +32,34 @@ pub(super) struct SpecRules {
 }
 
 /// Checks a spec; violations name fields relative to it.
-pub(super) fn check(spec: v1::TaskSpec, rules: SpecRules) -> Result<NewTask, Vec<Violation>> {
-    let mut violations = Vec::new();
-    let mut keep = |violation: Violation| violations.push(violation);
-    let id = take(task_id(&spec.task_id, rules.now), &mut keep);
-    let task_type = take(TaskType::parse(spec.task_type, "task_type"), &mut keep);
-    let queue = take(QueueName::parse_or_default(spec.queue, "queue"), &mut keep);
-    let payload = take(payload(spec.input, rules.payload_bytes), &mut keep);
-    let priority = take(
-        in_range(spec.priority, -limits::PRIORITY..=limits::PRIORITY, "priority"),
-        &mut keep,
-    );
-    let start = take(start(spec.delay.as_ref(), spec.start_time.as_ref()), &mut keep);
-    let max_attempts = take(max_attempts(spec.max_attempts), &mut keep);
-    let backoff = take(backoff(spec.retry_policy.as_ref()), &mut keep);
-    let run_timeout = take(wait(spec.run_timeout.as_ref(), "run_timeout"), &mut keep);
-    let parent = take(optional_id(&spec.parent_id, "parent_id"), &mut keep);
-    take(check_text(&spec.title, limits::LINE_CHARS, "title"), &mut keep);
-    take(
-        check_text(&spec.description, limits::TEXT_CHARS, "description"),
-        &mut keep,
-    );
-    take(check_text(&spec.owner, limits::LINE_CHARS, "owner"), &mut keep);
-    take(
-        check_text(&spec.traceparent, limits::LINE_CHARS, "traceparent"),
-        &mut keep,
-    );
-    take(check_labels(spec.labels.iter(), "labels"), &mut keep);
-    let checked = (
-        id,
-        task_type,
-        queue,
-        payload,
-        priority,
-        start,
-        max_attempts,
-        backoff,
-        run_timeout,
-        parent,
-    );
-    let (
-        Some(id),
-        Some(task_type),
-        Some(queue),
-        Some(payload),
-        Some(priority),
-        Some(start),
-        Some(max_attempts),
-        Some(backoff),
-        Some(run_timeout),
-        Some(parent),
-    ) = checked
-    else {
-        return Err(violations);
-    };
-    if !violations.is_empty() {
-        return Err(violations);
-    }
-    Ok(NewTask {
-        id,
-        spec: TaskSpec {
-            task_type,
-            queue: QueueKey::in_default(queue),
-            priority,
-            max_attempts,
-            options: TaskOptions {
-                title: set(spec.title),
-                description: set(spec.description),
-                owner: set(spec.owner),
-                labels: spec.labels.into_iter().collect(),
-                parent,
-                retry_of: None,
-                backoff,
-                run_timeout: run_timeout.filter(|limit| !limit.is_zero()),
-                traceparent: set(spec.traceparent),
-            },
-        },
-        payload,
-        start,
+pub(super) fn check(wire: v1::TaskSpec, rules: SpecRules) -> Result<NewTask, Violations> {
+    let asked = checked!(TaskSpec {
+        task_type: TaskType::parse(wire.task_type, "task_type"),
+        queue: queue(wire.queue),
+        priority: in_range(wire.priority, -limits::PRIORITY..=limits::PRIORITY, "priority"),
+        max_attempts: max_attempts(wire.max_attempts),
+        options: checked!(TaskOptions {
+            title: optional_text(wire.title, limits::LINE_CHARS, "title"),
+            description: optional_text(wire.description, limits::TEXT_CHARS, "description"),
+            owner: optional_text(wire.owner, limits::LINE_CHARS, "owner"),
+            labels: labels(wire.labels, "labels"),
+            parent: optional_id(&wire.parent_id, "parent_id"),
+            retry_of: valid(None),
+            backoff: backoff(wire.retry_policy.as_ref()),
+            run_timeout: run_timeout(wire.run_timeout.as_ref()),
+            traceparent: optional_text(wire.traceparent, limits::LINE_CHARS, "traceparent"),
+        }),
+    });
+    checked!(NewTask {
+        id: task_id(&wire.task_id, rules.now),
+        spec: asked,
+        payload: payload(wire.input, rules.payload_bytes),
+        start: start(wire.delay.as_ref(), wire.start_time.as_ref()),
     })
 }
 
-fn take<T>(result: Result<T, Violation>, keep: &mut impl FnMut(Violation)) -> Option<T> {
-    result.map_err(keep).ok()
-}
-
-fn set(text: String) -> Option<String> {
-    (!text.is_empty()).then_some(text)
+fn queue(name: String) -> Result<QueueKey, Violation> {
+    QueueName::parse_or_default(name, "queue").map(QueueKey::in_default)
 }
 
 fn task_id(text: &str, now: Timestamp) -> Result<TaskId, Violation> {
@@ -191,17 +133,22 @@ fn in_range(number: i32, range: std::ops::RangeInclusive<i32>, field: &str) -> R
         .ok_or_else(|| {
             Violation::new(
                 field,
-                format!("must be {} to {}, is {number}", range.start(), range.end()),
+                format!("must be {} to {}, got {number}", range.start(), range.end()),
             )
         })
 }
 
 fn max_attempts(number: i32) -> Result<i16, Violation> {
-    if number == 0 {
-        Ok(limits::DEFAULT_ATTEMPTS)
+    let number = if number == 0 {
+        limits::DEFAULT_ATTEMPTS
     } else {
-        in_range(number, 1..=limits::ATTEMPTS, "max_attempts")
-    }
+        number
+    };
+    in_range(number, 1..=limits::ATTEMPTS, "max_attempts")
+}
+
+fn run_timeout(wire: Option<&prost_types::Duration>) -> Result<Option<Duration>, Violation> {
+    Ok(wait(wire, "run_timeout")?.filter(|limit| !limit.is_zero()))
 }
 
 /// Reads a duration of at most [`limits::LONGEST_WAIT`].
@@ -210,7 +157,10 @@ pub(super) fn wait(wire: Option<&prost_types::Duration>, field: &str) -> Result<
     duration_from_wire(wire)
         .filter(|duration| *duration <= limits::LONGEST_WAIT)
         .map(Some)
-        .ok_or_else(|| Violation::new(field, "must be 0 to 366 days"))
+        .ok_or_else(|| {
+            let days = limits::LONGEST_WAIT.as_secs() / (24 * 3_600);
+            Violation::new(field, format!("must be 0 to {days} days"))
+        })
 }
 
 fn start(
@@ -232,18 +182,22 @@ fn start(
     }
 }
 
-fn backoff(policy: Option<&v1::RetryPolicy>) -> Result<Option<Backoff>, Violation> {
+fn backoff(policy: Option<&v1::RetryPolicy>) -> Result<Option<Backoff>, Violations> {
+    /// What a policy says.
+    struct Policy {
+        initial: Option<Duration>,
+        longest: Option<Duration>,
+    }
     let Some(policy) = policy else { return Ok(None) };
-    let default = Backoff::default();
-    let initial =
-        wait(policy.initial_backoff.as_ref(), "retry_policy.initial_backoff")?.unwrap_or(default.initial);
-    let longest = wait(policy.max_backoff.as_ref(), "retry_policy.max_backoff")?
-        .unwrap_or(default.longest.max(initial));
+    let policy = checked!(Policy {
+        initial: wait(policy.initial_backoff.as_ref(), "retry_policy.initial_backoff"),
+        longest: wait(policy.max_backoff.as_ref(), "retry_policy.max_backoff"),
+    })?;
+    let initial = policy.initial.unwrap_or(limits::DEFAULT_INITIAL_BACKOFF);
+    let longest = policy.longest.unwrap_or(limits::DEFAULT_MAX_BACKOFF.max(initial));
     if longest < initial {
-        return Err(Violation::new(
-            "retry_policy.max_backoff",
-            "must not be less than initial_backoff",
-        ));
+        let problem = "must not be less than initial_backoff";
+        return Err(Violation::new("retry_policy.max_backoff", problem).into());
     }
     Ok(Some(Backoff { initial, longest }))
 }
@@ -269,11 +223,8 @@ mod tests {
     }
 
     fn fields(spec: v1::TaskSpec) -> Vec<String> {
-        check(spec, rules())
-            .expect_err("must be refused")
-            .into_iter()
-            .map(|v| v.field)
-            .collect()
+        let broken = check(spec, rules()).expect_err("must be refused");
+        broken.fields().into_iter().map(str::to_owned).collect()
     }
 
     fn seconds(seconds: i64) -> Option<WireDuration> {

@@ -9,6 +9,7 @@ use tasklease_proto::{convert::timestamp_to_wire, json, v1};
 use crate::{
     domain::{
         ids::TaskId,
+        limits,
         new_task::{NewTask, Start},
         report::{EventKind, TaskError},
         state::TaskState,
@@ -31,9 +32,6 @@ pub(super) struct Card {
     pub(super) detail: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// Bytes that an answer about one task may have. Clients accept messages of 4 MiB unless they are told otherwise.
-pub(super) const ANSWER_BYTES: usize = 3 << 20;
-
 /// Turns what a caller asked for into a format; numbers of a later version mean the default.
 pub(super) fn payload_format(number: i32) -> v1::PayloadFormat {
     v1::PayloadFormat::try_from(number).unwrap_or_default()
@@ -48,7 +46,7 @@ pub(super) fn with_payload(mut record: TaskRecord, format: v1::PayloadFormat) ->
     };
     let payload = record.payload.take();
     let mut task = v1::Task::from(record);
-    let room = ANSWER_BYTES.saturating_sub(task.encoded_len());
+    let room = limits::MESSAGE_BYTES.saturating_sub(task.encoded_len());
     let exact = |text: &Option<String>, room: usize| {
         text.as_deref()
             .filter(|_| format == v1::PayloadFormat::Unspecified)
@@ -70,7 +68,7 @@ pub(super) fn with_payload(mut record: TaskRecord, format: v1::PayloadFormat) ->
 /// As many runs as fit beside their task, oldest first: older ones lose the detail of their error before they are left
 /// out.
 pub(super) fn runs_beside(task: &v1::Task, runs: Vec<RunRecord>) -> Vec<v1::Run> {
-    let mut room = ANSWER_BYTES.saturating_sub(task.encoded_len());
+    let mut room = limits::MESSAGE_BYTES.saturating_sub(task.encoded_len());
     let mut fitting = Vec::with_capacity(runs.len());
     for record in runs.into_iter().rev() {
         let mut run = v1::Run::from(record);

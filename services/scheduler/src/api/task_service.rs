@@ -1,6 +1,6 @@
 //! TaskService: submitting, reading and steering tasks.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use jiff::Timestamp;
 use tasklease_proto::v1::{self, task_service_server::TaskService};
@@ -11,23 +11,20 @@ use super::{
     Api, list,
     spec::{self, SpecRules},
     task::{self, JustStored},
+    violations::{Violations, checked},
     watch::{self, WatchStream},
 };
 use crate::{
     domain::{
         error::{Error, Violation},
         ids::TaskId,
-        limits,
-        name::check_text,
+        limits, name,
         new_task::NewTask,
         task::TaskRecord,
     },
     engine::Stored,
     store::Detail,
 };
-
-/// Ended runs that GetTask shows.
-const RUNS: i64 = 100;
 
 #[tonic::async_trait]
 impl TaskService for Api {
@@ -41,8 +38,7 @@ impl TaskService for Api {
             .into_inner()
             .task
             .ok_or_else(|| Error::invalid("task", "must be set"))?;
-        let task = spec::check(spec, self.rules())
-            .map_err(|violations| Error::Invalid(within("task", violations)))?;
+        let task = spec::check(spec, self.rules()).map_err(|broken| Error::from(broken.within("task")))?;
         let task = self.submit_one(task).await?;
         Ok(Response::new(v1::SubmitTaskResponse { task: Some(task) }))
     }
@@ -64,7 +60,12 @@ impl TaskService for Api {
         let request = request.into_inner();
         let id = task_id(&request.task_id)?;
         let record = self.read(id, Detail::Full).await?;
-        let runs = self.engine.db().read_runs(id, RUNS).await.map_err(Error::from)?;
+        let runs = self
+            .engine
+            .db()
+            .read_runs(id, limits::RUNS)
+            .await
+            .map_err(Error::from)?;
         let task = task::with_payload(record, task::payload_format(request.payload_format));
         Ok(Response::new(v1::GetTaskResponse {
             runs: task::runs_beside(&task, runs),
@@ -96,14 +97,16 @@ impl TaskService for Api {
         request: Request<v1::CancelTaskRequest>,
     ) -> Result<Response<v1::CancelTaskResponse>, Status> {
         let request = request.into_inner();
-        let id = task_id(&request.task_id)?;
-        check_text(&request.reason, limits::MESSAGE_CHARS, "reason").map_err(Error::from)?;
-        let grace = spec::wait(request.grace.as_ref(), "grace").map_err(Error::from)?;
-        let grace = grace.unwrap_or(limits::DEFAULT_GRACE);
-        if grace > limits::LONGEST_GRACE {
-            return Err(Error::invalid("grace", "must be at most 1 h").into());
-        }
-        let task = self.engine.cancel(id, &request.reason, grace).await?;
+        let cancel = checked!(Cancel {
+            id: spec::parse_id(&request.task_id, "task_id"),
+            reason: name::text(request.reason, limits::MESSAGE_CHARS, "reason"),
+            grace: grace(request.grace.as_ref()),
+        })
+        .map_err(Error::from)?;
+        let task = self
+            .engine
+            .cancel(cancel.id, &cancel.reason, cancel.grace)
+            .await?;
         Ok(Response::new(v1::CancelTaskResponse {
             task: Some(task.into()),
         }))
@@ -171,34 +174,44 @@ fn task_id(text: &str) -> Result<TaskId, Error> {
     spec::parse_id(text, "task_id").map_err(Error::from)
 }
 
-fn within(parent: &str, violations: Vec<Violation>) -> Vec<Violation> {
-    violations
-        .into_iter()
-        .map(|violation| violation.within(parent))
-        .collect()
+/// A valid request to cancel a task.
+struct Cancel {
+    id: TaskId,
+    reason: String,
+    grace: Duration,
+}
+
+fn grace(wire: Option<&prost_types::Duration>) -> Result<Duration, Violation> {
+    let grace = spec::wait(wire, "grace")?.unwrap_or(limits::DEFAULT_GRACE);
+    if grace > limits::LONGEST_GRACE {
+        let hours = limits::LONGEST_GRACE.as_secs() / 3_600;
+        return Err(Violation::new("grace", format!("must be at most {hours} h")));
+    }
+    Ok(grace)
 }
 
 fn check_batch(specs: Vec<v1::TaskSpec>, rules: SpecRules) -> Result<Vec<NewTask>, Error> {
     if specs.is_empty() || specs.len() > limits::BATCH_TASKS {
-        let problem = format!("must be 1 to {} tasks, are {}", limits::BATCH_TASKS, specs.len());
+        let problem = format!(
+            "must contain 1 to {} tasks, got {}",
+            limits::BATCH_TASKS,
+            specs.len()
+        );
         return Err(Error::invalid("tasks", problem));
     }
     let mut tasks = Vec::with_capacity(specs.len());
-    let mut violations = Vec::new();
+    let mut violations = Violations::default();
     let mut ids = HashSet::with_capacity(specs.len());
     for (index, spec) in specs.into_iter().enumerate() {
         let parent = format!("tasks[{index}]");
-        match spec::check(spec, rules) {
-            Ok(task) if !ids.insert(task.id) => {
-                violations.push(Violation::new("task_id", "is used twice in this request").within(&parent));
+        let task = spec::check(spec, rules).and_then(|task| {
+            if ids.insert(task.id) {
+                Ok(task)
+            } else {
+                Err(Violation::new("task_id", "is used twice in this request").into())
             }
-            Ok(task) => tasks.push(task),
-            Err(broken) => violations.extend(within(&parent, broken)),
-        }
+        });
+        tasks.extend(violations.keep(task.map_err(|broken| broken.within(&parent))));
     }
-    if violations.is_empty() {
-        Ok(tasks)
-    } else {
-        Err(Error::Invalid(violations))
-    }
+    Ok(violations.finish(Some(tasks))?)
 }

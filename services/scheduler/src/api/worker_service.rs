@@ -10,11 +10,13 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use super::{
-    Api, claim_stream, page, report_stream,
-    task::{ANSWER_BYTES, FIELD_BYTES},
+    Api, claim_stream,
+    page::{self, Page},
+    report_stream,
+    task::FIELD_BYTES,
 };
 use crate::{
-    domain::{error::Error, ids::SessionId},
+    domain::{error::Error, ids::SessionId, limits},
     store::WorkerRecord,
 };
 
@@ -42,17 +44,15 @@ impl WorkerService for Api {
         request: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
         let request = request.into_inner();
-        let size = page::size(request.page_size).map_err(Error::from)?;
-        let after = page::start(&request.page_token, "workers").map_err(Error::from)?;
-        let page = self.page_of_workers(after.unwrap_or(Uuid::nil()), size).await?;
-        Ok(Response::new(page))
+        let page = page::check(request.page_size, &request.page_token, "workers").map_err(Error::from)?;
+        Ok(Response::new(self.page_of_workers(page).await?))
     }
 }
 
 impl Api {
-    /// The next workers after a session, as many as are wanted and fit.
-    async fn page_of_workers(&self, mut after: Uuid, size: i64) -> Result<v1::ListWorkersResponse, Error> {
-        let size = usize::try_from(size).unwrap_or(1);
+    /// As many workers as are wanted and fit.
+    async fn page_of_workers(&self, wanted: Page) -> Result<v1::ListWorkersResponse, Error> {
+        let mut after = wanted.after.unwrap_or(Uuid::nil());
         let mut page = v1::ListWorkersResponse::default();
         let mut bytes = 0;
         loop {
@@ -62,7 +62,9 @@ impl Api {
                 let id = record.id;
                 let worker = v1::Worker::from(record);
                 bytes += worker.encoded_len() + FIELD_BYTES;
-                if page.workers.len() == size || (bytes > ANSWER_BYTES && !page.workers.is_empty()) {
+                if page.workers.len() == wanted.size
+                    || (bytes > limits::MESSAGE_BYTES && !page.workers.is_empty())
+                {
                     page.next_page_token = page::token(after, "workers");
                     return Ok(page);
                 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::limits;
+
 /// The delay before attempt n+1: `initial` · 2^(n-1), at most `longest`, times a factor of 0.5 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
@@ -14,8 +16,8 @@ pub struct Backoff {
 impl Default for Backoff {
     fn default() -> Self {
         Self {
-            initial: Duration::from_secs(1),
-            longest: Duration::from_secs(600),
+            initial: limits::DEFAULT_INITIAL_BACKOFF,
+            longest: limits::DEFAULT_MAX_BACKOFF,
         }
     }
 }

@@ -32,7 +32,7 @@ impl Violation {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The input breaks rules; nothing was stored.
-    #[error("invalid request: {}", list(.0))]
+    #[error("invalid request: {}", spell_out(.0))]
     Invalid(Vec<Violation>),
     /// No task has this id.
     #[error("no task has the id {0}")]
@@ -99,7 +99,8 @@ fn ids(ids: &[TaskId]) -> String {
 /// Violations that a message spells out; the details carry all of them.
 const SPELLED_OUT: usize = 5;
 
-fn list(violations: &[Violation]) -> String {
+/// The first few violations, as one text.
+pub(crate) fn spell_out(violations: &[Violation]) -> String {
     let mut text = violations
         .iter()
         .take(SPELLED_OUT)

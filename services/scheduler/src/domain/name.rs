@@ -1,6 +1,9 @@
 //! Names that people choose.
 
-use std::fmt;
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
 
 use super::{error::Violation, limits};
 
@@ -73,7 +76,7 @@ impl QueueName {
 }
 
 /// Checks the alphabet and length that task types, queues and label keys share.
-pub(super) fn check(name: &str, longest: usize) -> Result<(), String> {
+fn check(name: &str, longest: usize) -> Result<(), String> {
     let Some(first) = name.bytes().next() else {
         return Err("must not be empty".into());
     };
@@ -97,7 +100,21 @@ pub(super) fn check(name: &str, longest: usize) -> Result<(), String> {
 ///
 /// # Errors
 /// A text that is too long or holds a NUL character.
-pub fn check_text(text: &str, longest: usize, field: &str) -> Result<(), Violation> {
+pub fn text(text: String, longest: usize, field: &str) -> Result<String, Violation> {
+    check_text(&text, longest, field)?;
+    Ok(text)
+}
+
+/// As [`text`], where an empty text means none.
+///
+/// # Errors
+/// Those of [`text`].
+pub fn optional_text(text: String, longest: usize, field: &str) -> Result<Option<String>, Violation> {
+    check_text(&text, longest, field)?;
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+fn check_text(text: &str, longest: usize, field: &str) -> Result<(), Violation> {
     if text.len() > longest && text.chars().count() > longest {
         return Err(Violation::new(
             field,
@@ -113,23 +130,28 @@ pub fn check_text(text: &str, longest: usize, field: &str) -> Result<(), Violati
 /// Checks labels: their number, keys and values.
 ///
 /// # Errors
-/// Too many labels, or one whose key or value breaks a rule.
-pub fn check_labels<'a>(
-    labels: impl ExactSizeIterator<Item = (&'a String, &'a String)>,
+/// Too many labels, or all of those whose key or value breaks a rule.
+pub fn labels(
+    labels: HashMap<String, String>,
     field: &str,
-) -> Result<(), Violation> {
+) -> Result<BTreeMap<String, String>, Vec<Violation>> {
     if labels.len() > limits::LABELS {
-        return Err(Violation::new(
-            field,
-            format!("must be at most {} labels", limits::LABELS),
-        ));
+        let problem = format!("must be at most {} labels, got {}", limits::LABELS, labels.len());
+        return Err(vec![Violation::new(field, problem)]);
     }
-    for (key, value) in labels {
-        check(key, limits::KEY_CHARS - 1)
-            .map_err(|problem| Violation::new(field, format!("a key {problem}")))?;
-        check_text(value, limits::LINE_CHARS, &format!("{field}[{key}]"))?;
+    let mut broken = Vec::new();
+    for (key, value) in &labels {
+        if let Err(problem) = check(key, limits::LABEL_KEY_CHARS) {
+            broken.push(Violation::new(field, format!("a key {problem}")));
+        } else {
+            broken.extend(check_text(value, limits::LINE_CHARS, &format!("{field}[{key}]")).err());
+        }
     }
-    Ok(())
+    if broken.is_empty() {
+        Ok(labels.into_iter().collect())
+    } else {
+        Err(broken)
+    }
 }
 
 #[cfg(test)]
@@ -173,8 +195,30 @@ mod tests {
 
     #[test]
     fn a_text_is_measured_in_characters() {
-        assert!(check_text(&"ä".repeat(200), 200, "title").is_ok());
-        assert!(check_text(&"ä".repeat(201), 200, "title").is_err());
-        assert!(check_text("a\0", 200, "title").is_err());
+        assert!(text("ä".repeat(200), 200, "title").is_ok());
+        assert!(text("ä".repeat(201), 200, "title").is_err());
+        assert!(text("a\0".into(), 200, "title").is_err());
+        assert_eq!(optional_text(String::new(), 200, "title"), Ok(None));
+    }
+
+    #[test]
+    fn every_label_that_breaks_a_rule_is_named() {
+        let given = |pairs: &[(&str, &str)]| {
+            let owned = pairs
+                .iter()
+                .map(|(key, value)| (key.to_string(), value.to_string()));
+            labels(owned.collect(), "labels")
+        };
+        assert!(given(&[("team", "a"), (&"k".repeat(63), &"ä".repeat(200))]).is_ok());
+        let broken = given(&[("a b", "v"), ("team", "\0"), ("size", &"x".repeat(201))]);
+        let mut fields: Vec<_> = broken
+            .expect_err("three are wrong")
+            .into_iter()
+            .map(|v| v.field)
+            .collect();
+        fields.sort();
+        assert_eq!(fields, ["labels", "labels[size]", "labels[team]"]);
+        let many = (0..33).map(|n| (format!("k{n}"), String::new())).collect();
+        assert_eq!(labels(many, "labels").expect_err("too many").len(), 1);
     }
 }

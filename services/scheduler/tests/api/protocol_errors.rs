@@ -73,14 +73,14 @@ async fn a_hello_that_breaks_a_rule_names_the_field() {
                 task_types: vec!["a b".into()],
                 ..hello()
             },
-            "hello.task_types",
+            "hello.task_types[0]",
         ),
         (
             v1::WorkerHello {
                 queues: vec!["a b".into()],
                 ..hello()
             },
-            "hello.queues",
+            "hello.queues[0]",
         ),
         (
             v1::WorkerHello {

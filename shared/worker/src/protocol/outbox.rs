@@ -8,14 +8,15 @@ use std::{
     ops::Range,
 };
 
-use tasklease_proto::v1::{Report, report::Body};
+use tasklease_proto::{
+    limits,
+    v1::{Report, report::Body},
+};
 
 use uuid::fmt::Hyphenated;
 
 use crate::lease_key::LeaseKey;
 
-/// The most reports of one batch.
-const MAX_REPORTS: usize = 5_000;
 /// The most bytes of one batch; a single larger report travels alone.
 const MAX_BYTES: usize = 2 << 20;
 
@@ -129,7 +130,7 @@ impl Outbox {
         let from = self.unsent;
         for entry in self.entries.range(self.index(from)..) {
             if let Some(entry) = entry {
-                let full = reports.len() >= MAX_REPORTS || bytes + entry.bytes > MAX_BYTES;
+                let full = reports.len() >= limits::REPORTS || bytes + entry.bytes > MAX_BYTES;
                 if full && !reports.is_empty() {
                     break;
                 }
@@ -393,7 +394,7 @@ mod tests {
         for number in 0..5_001 {
             outbox.push(lease("a"), log(number, ""));
         }
-        assert_eq!(names(outbox.next_batch(1)).len(), 5_000);
+        assert_eq!(names(outbox.next_batch(1)).len(), limits::REPORTS);
         assert_eq!(names(outbox.next_batch(2)).len(), 1);
         let large = "x".repeat(1_500_000);
         outbox.push(lease("b"), log(1, &large));

@@ -3,10 +3,13 @@
 use std::{marker::PhantomData, time::Duration};
 
 use futures_util::future::BoxFuture;
-use tasklease_client::{Connector, MAX_MESSAGE_BYTES, ReplicaConnection, is_transport_failure};
-use tasklease_proto::v1::{
-    ClaimTaskRequest, ClaimTaskResponse, ReportProgressRequest, ReportProgressResponse,
-    worker_service_client::WorkerServiceClient,
+use tasklease_client::{Connector, ReplicaConnection, is_transport_failure};
+use tasklease_proto::{
+    limits,
+    v1::{
+        ClaimTaskRequest, ClaimTaskResponse, ReportProgressRequest, ReportProgressResponse,
+        worker_service_client::WorkerServiceClient,
+    },
 };
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -184,8 +187,8 @@ async fn exchange<R: Rpc>(
     events: &UnboundedSender<Event>,
 ) -> Result<(), Status> {
     let client = WorkerServiceClient::new(channel)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        .max_decoding_message_size(limits::ACCEPTED_BYTES)
+        .max_encoding_message_size(limits::ACCEPTED_BYTES);
     let opening = async {
         let mut answers = R::open(client, messages).await?.into_inner();
         let first = answers.message().await?;
