@@ -18,7 +18,7 @@ use crate::{
         ids::{LaneId, SessionId},
         limits,
     },
-    engine::{Engine, Opened, local_sessions::ClaimPush, local_sessions::Generation},
+    engine::{ClaimPush, Engine, Generation, Opened},
     store::ClaimedTask,
 };
 

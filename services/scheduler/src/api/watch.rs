@@ -1,6 +1,6 @@
 //! WatchTask: a snapshot, every update, the end; resumable on any replica.
 //!
-//! The stream carries what the database says, never what memory says: the hub only tells that something is new, so every
+//! The stream carries what the database says, never what memory says: the engine only tells that something is new, so every
 //! watcher sees everything, whichever replica it asked. Nothing is read before the client has room for it, so a client
 //! that does not read costs no more than one message and one page of events.
 
@@ -23,10 +23,7 @@ use crate::{
         state::TaskState,
         task::{EventCursor, TaskRecord, TaskVersion},
     },
-    engine::{
-        Engine,
-        hub::{Seen, Watcher},
-    },
+    engine::{Engine, Seen, Watcher},
     store::{Detail, EventPage, StoreError, StoredEvent},
 };
 
@@ -55,11 +52,11 @@ pub(super) async fn open(
     request: &v1::WatchTaskRequest,
 ) -> Result<WatchStream, Error> {
     let cursor = parse_cursor(&request.cursor)?;
-    if api.engine.hub().len() >= api.limits.watched_tasks {
+    if api.engine.watchers().len() >= api.limits.watched_tasks {
         return Err(Error::Overloaded("too many tasks are watched on this replica"));
     }
     // Watching begins before the first look, so that nothing falls between.
-    let watcher = api.engine.hub().watch(id);
+    let watcher = api.engine.watchers().watch(id);
     let record = api
         .engine
         .db()
@@ -155,7 +152,7 @@ impl Follow {
             let seen = watcher.seen();
             match seen {
                 Seen::Gone => return Err(WatchEnd::Failed(Error::TaskNotFound(self.task))),
-                // What the hub saw may be older than what was read since; it is not sent twice.
+                // What was seen may be older than what was read since; it is not sent twice.
                 Seen::Task(version)
                     if seen != *handled
                         && (shown.differs_from(&version) || version.last_event > self.cursor) =>

@@ -144,6 +144,16 @@ pub fn overdue(lease: &Lease, worker: impl Into<Arc<str>>, jitter: f64) -> Verdi
     )
 }
 
+/// Decides about a lease whose session has ended without a goodbye.
+pub fn session_ended(lease: &DeadLease, limit: LossLimit, jitter: f64) -> Verdict {
+    match &lease.worker {
+        // The session ended before it could be told of the lease, so no code ran.
+        None => never_delivered(lease),
+        Some(_) if lease.was_spared => given_up(lease),
+        Some(_) => lost(lease, limit, jitter),
+    }
+}
+
 /// Decides about a lease that its session never accepted, or gave back without running it.
 pub fn not_accepted(lease: &Lease, worker: impl Into<Arc<str>>) -> Verdict {
     verdict(lease, worker, uncounted(lease.into(), not_accepted_error()))

@@ -8,7 +8,7 @@ use tasklease_scheduler::{
         ids::TaskId,
         report::{EventKind, TaskEvent},
     },
-    engine::retention::run_once,
+    engine::run_retention_once as run_once,
     store::{RetentionBite, RetentionPage, RetentionPolicy},
 };
 use uuid::Uuid;

@@ -10,7 +10,7 @@ use tasklease_scheduler::{
         new_task::NewTask,
         span::Span,
     },
-    engine::retention::run_once,
+    engine::run_retention_once as run_once,
     store::{IdRanges, LaneSet, ListQuery, ListSource, RetentionPolicy, SpanCursor, SubmitBatch},
 };
 use uuid::Uuid;

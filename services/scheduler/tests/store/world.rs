@@ -407,9 +407,5 @@ pub(crate) fn tasks_of(leases: &[Lease]) -> Vec<TaskId> {
 
 /// What the background loops decide about leases of dead sessions.
 pub(crate) fn decide(dead: &DeadLease) -> Verdict {
-    match &dead.worker {
-        Some(_) if dead.was_spared => verdict::given_up(dead),
-        Some(_) => verdict::lost(dead, LossLimit(Some(3)), 1.0),
-        None => verdict::never_delivered(dead),
-    }
+    verdict::session_ended(dead, LossLimit(Some(3)), 1.0)
 }
