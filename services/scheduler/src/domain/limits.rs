@@ -54,7 +54,7 @@ pub const WORKER_SLOTS: i32 = 10_000;
 pub const CREDIT: u32 = 20_000;
 /// Most reports in one message.
 pub const REPORTS: usize = 5_000;
-/// Deaths of workers that held a task after which the task is quarantined.
+/// Deaths of workers that held nothing but a task after which the task is quarantined.
 pub const LOSSES: i32 = 3;
 /// Most combinations of a queue and a task type that one worker may serve.
 pub const WORKER_LANES: usize = 10_000;

@@ -63,7 +63,8 @@ struct Others<'a> {
     details: Vec<&'a str>,
     delays: Vec<i64>,
     next_attempts: Vec<i16>,
-    lost_with: Vec<Option<i32>>,
+    blame: Vec<Option<i16>>,
+    suspects: Vec<Option<Uuid>>,
 }
 
 /// Names grants, in the order of their keys.
@@ -222,7 +223,7 @@ impl Others<'_> {
         Ok(fenced(&transaction.query(&statement, &self.parameters()).await?))
     }
 
-    fn parameters(&self) -> [&(dyn ToSql + Sync); 13] {
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 14] {
         [
             &self.tasks,
             &self.leases,
@@ -236,7 +237,8 @@ impl Others<'_> {
             &self.details,
             &self.delays,
             &self.next_attempts,
-            &self.lost_with,
+            &self.blame,
+            &self.suspects,
         ]
     }
 }
@@ -278,7 +280,9 @@ fn columns<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> (Successes<'a
         others.details.push(&error.detail);
         others.delays.push(delay.map_or(0, micros));
         others.next_attempts.push(next_attempt);
-        others.lost_with.push(verdict.lost_with);
+        others.blame.push(verdict.blame.map(|blame| blame.points));
+        let suspect = verdict.blame.and_then(|blame| blame.suspect);
+        others.suspects.push(suspect.map(|task| task.0));
     }
     (successes, others)
 }
