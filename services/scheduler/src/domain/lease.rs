@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     backoff::Backoff,
     ids::{GrantId, LaneId, LeaseKey},
-    verdict::Loss,
+    loss::Loss,
 };
 
 /// What the scheduler knows of a lease without asking the database.

@@ -7,6 +7,7 @@ pub mod error;
 pub mod ids;
 pub mod lease;
 pub mod limits;
+pub mod loss;
 pub mod name;
 pub mod new_task;
 pub mod outcome;

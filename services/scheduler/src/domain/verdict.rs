@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::{
     ids::{GrantId, LaneId, LeaseKey, LeaseToken},
     lease::{DeadLease, Lease},
+    loss::{Blame, Company},
     outcome::Outcome,
     report::{ReportedOutcome, TaskError},
 };
@@ -29,8 +30,8 @@ pub struct Verdict {
     pub started_at: Timestamp,
     /// The worker's name.
     pub worker: Arc<str>,
-    /// Of a lost run for which somebody may be to blame: how many other tasks were lost with it.
-    pub lost_with: Option<i32>,
+    /// Of a lost run for which somebody may be to blame: what it says about that.
+    pub blame: Option<Blame>,
     /// How it ends.
     pub disposition: Disposition,
 }
@@ -176,60 +177,15 @@ fn not_accepted_error() -> TaskError {
     TaskError::new("NOT_ACCEPTED", "the worker did not accept the task in time")
 }
 
-/// A lost worker, as one of the tasks sees it that were in its hands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Loss {
-    /// How often a worker was lost before while it had this task alone.
-    pub alone_before: i32,
-    /// How often a worker was lost before that had others, too.
-    pub in_company_before: i32,
-    /// How many other tasks the worker held this time.
-    pub others: i32,
-    /// The most losses that any of those had before.
-    pub most_of_others: i32,
-}
-
-impl Loss {
-    /// How often a worker that held this task was lost before.
-    pub fn before(&self) -> i32 {
-        self.alone_before + self.in_company_before
-    }
-
-    /// True if the task, and not one of the others, is what kills workers, as far as anybody can tell: `limit` workers
-    /// died with it in hand, and it was alone in at least half of them; or twice as many died, it had company this time,
-    /// and none of those that died with it now has seen as many. Being held by workers that die for other
-    /// reasons proves little, so company counts half.
-    fn is_to_blame(&self, limit: i32) -> bool {
-        let losses = self.before() + 1;
-        if self.others == 0 {
-            losses >= limit && (self.alone_before + 1) * 2 >= limit
-        } else {
-            losses >= limit.saturating_mul(2) && self.before() > self.most_of_others
-        }
-    }
-
-    /// How long its task waits before it runs again. Tasks that were lost together more than once come back apart, so
-    /// that the one that kills workers does not take the others with it again and again.
-    fn delay(&self, jitter: f64) -> Duration {
-        if self.others == 0 || self.before() == 0 {
-            return Duration::ZERO;
-        }
-        let doublings = u32::try_from(self.before()).unwrap_or(u32::MAX).min(16);
-        let longest = (APART * 2_u32.saturating_pow(doublings)).min(LONGEST_APART);
-        longest.mul_f64(jitter)
-    }
-}
-
-/// Half of the time over which tasks are spread that were lost together for the second time.
-const APART: Duration = Duration::from_secs(1);
-const LONGEST_APART: Duration = Duration::from_secs(30);
-
-/// Decides about a run whose worker was lost. A task that has cost `limit` workers their life is quarantined. A run
-/// counts as an attempt if its task was alone in the worker's hands; of several, nobody knows which one is to blame.
+/// Decides about a run whose worker was lost. A task that is known to kill workers is quarantined. A run counts as an
+/// attempt if its task was alone in the worker's hands; of several, nobody knows which one is to blame.
 pub fn lost(lease: &DeadLease, limit: LossLimit, jitter: f64) -> Verdict {
     let loss = &lease.loss;
-    let end = if limit.0.is_some_and(|limit| loss.is_to_blame(limit)) {
-        let message = format!("{} workers died with this task in hand", loss.before() + 1);
+    let end = if limit.0.is_some_and(|limit| loss.convicts(limit)) {
+        let message = format!(
+            "{} workers died with this task in hand",
+            loss.before.saturating_add(1)
+        );
         Disposition::End {
             outcome: Outcome::Lost,
             error: TaskError::new("POISONED", message),
@@ -237,7 +193,7 @@ pub fn lost(lease: &DeadLease, limit: LossLimit, jitter: f64) -> Verdict {
     } else {
         let error = TaskError::new("WORKER_LOST", "the worker stopped sending heartbeats");
         let delay = loss.delay(jitter);
-        if loss.others == 0 {
+        if loss.company == Company::Nobody {
             counted(lease.into(), Outcome::Lost, error, delay)
         } else {
             Disposition::Retry {
@@ -249,12 +205,12 @@ pub fn lost(lease: &DeadLease, limit: LossLimit, jitter: f64) -> Verdict {
         }
     };
     Verdict {
-        lost_with: Some(loss.others),
+        blame: Some(loss.blame()),
         ..dead_verdict(lease, end)
     }
 }
 
-/// How many workers a task may cost before it is quarantined; `None` for any number.
+/// How many workers may die with nothing but a task in hand before it is quarantined; `None` for any number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LossLimit(pub Option<i32>);
 
@@ -272,7 +228,7 @@ fn verdict(lease: &Lease, worker: impl Into<Arc<str>>, disposition: Disposition)
         attempt: lease.attempt,
         started_at: lease.started_at,
         worker: worker.into(),
-        lost_with: None,
+        blame: None,
         disposition,
     }
 }
@@ -285,7 +241,7 @@ fn dead_verdict(lease: &DeadLease, disposition: Disposition) -> Verdict {
         attempt: lease.attempt,
         started_at: lease.started_at,
         worker: lease.worker.as_deref().unwrap_or_default().into(),
-        lost_with: None,
+        blame: None,
         disposition,
     }
 }
@@ -370,6 +326,7 @@ mod tests {
     use crate::domain::{
         backoff::Backoff,
         ids::{GrantId, LaneId, LeaseToken, TaskId},
+        loss::Loss,
     };
 
     fn lease(attempt: i16) -> Lease {
@@ -489,8 +446,9 @@ mod tests {
 
     fn alone(before: i32) -> Loss {
         Loss {
-            alone_before: before,
-            ..Loss::default()
+            before,
+            points_before: before * 2,
+            company: Company::Nobody,
         }
     }
 
@@ -539,85 +497,33 @@ mod tests {
     }
 
     #[test]
-    fn of_tasks_that_are_lost_together_none_is_charged_and_they_come_back_apart() {
-        let together = |before| Loss {
-            in_company_before: before,
-            others: 3,
-            most_of_others: before,
-            ..Loss::default()
-        };
-        for before in 0..10 {
-            let verdict = lost(&dead(3, &together(before)), LIMIT, 1.0);
-            assert_eq!(verdict.lost_with, Some(3));
+    fn a_run_that_was_lost_in_company_costs_no_attempt() {
+        for (before, company) in [
+            (0, Company::Unsuspected),
+            (1, Company::Unsuspected),
+            (9, Company::Suspects),
+        ] {
+            let loss = Loss {
+                before,
+                points_before: 0,
+                company,
+            };
+            let verdict = lost(&dead(3, &loss), LIMIT, 1.0);
+            assert_eq!(verdict.blame, Some(loss.blame()));
             let Disposition::Retry {
                 delay, next_attempt, ..
             } = verdict.disposition
             else {
                 panic!("nobody knows which one is to blame");
             };
-            assert_eq!(next_attempt, 3, "not counted");
-            assert_eq!(
-                delay.is_zero(),
-                before == 0,
-                "a worker may die once for any reason"
-            );
-            assert!(delay <= LONGEST_APART);
-        }
-        let common = |before| Loss {
-            most_of_others: before - 1,
-            ..together(before)
-        };
-        assert!(!is_poisoned(&lost(&dead(1, &common(4)), LIMIT, 1.0)));
-        assert!(is_poisoned(&lost(&dead(1, &common(5)), LIMIT, 1.0)));
-    }
-
-    /// One task kills its worker as soon as it runs; three others take long. All start whenever they are due, in one
-    /// worker.
-    #[test]
-    fn only_the_task_that_kills_workers_is_quarantined() {
-        use rand::{Rng as _, SeedableRng as _};
-        const KILLER: usize = 0;
-        for seed in 0..200 {
-            let mut random = rand::rngs::StdRng::seed_from_u64(seed);
-            let mut losses = [Loss::default(); 4];
-            let mut due = [Duration::ZERO; 4];
-            for crash in 1.. {
-                assert!(crash < 50, "seed {seed}: the killer goes on");
-                let now = due[KILLER];
-                let in_hand: Vec<usize> = (0..4).filter(|n| due[*n] <= now).collect();
-                let before: Vec<i32> = losses.iter().map(Loss::before).collect();
-                let mut ends = Vec::new();
-                for n in &in_hand {
-                    let others = in_hand.iter().filter(|other| *other != n);
-                    losses[*n].most_of_others = others.map(|other| before[*other]).max().unwrap_or(0);
-                    losses[*n].others = i32::try_from(in_hand.len() - 1).expect("few");
-                    let end = lost(&dead(1, &losses[*n]), LIMIT, random.random()).disposition;
-                    if in_hand.len() == 1 {
-                        losses[*n].alone_before += 1;
-                    } else {
-                        losses[*n].in_company_before += 1;
-                    }
-                    ends.push((*n, end));
-                }
-                let mut quarantined = false;
-                for (n, end) in ends {
-                    match end {
-                        Disposition::Retry { delay, .. } => due[n] = now + Duration::from_secs(17) + delay,
-                        _ if n == KILLER => quarantined = true,
-                        end => panic!("seed {seed}: an innocent task ended as {end:?}"),
-                    }
-                }
-                if quarantined {
-                    break;
-                }
-            }
+            assert_eq!((delay, next_attempt), (loss.delay(1.0), 3));
         }
     }
 
     #[test]
     fn nobody_is_to_blame_for_an_outage() {
         let verdict = given_up(&dead(3, &Loss::default()));
-        assert_eq!(verdict.lost_with, None);
+        assert_eq!(verdict.blame, None);
         assert!(matches!(
             verdict.disposition,
             Disposition::Retry {

@@ -20,6 +20,7 @@ use crate::domain::{
     error::Violation,
     ids::{LeaseKey, LeaseToken, SessionId, TaskId},
     lease::{DeadLease, Lease},
+    loss::{Company, Loss},
     name::{Namespace, QueueName, TaskType},
     queue::QueueKey,
     report::{EventKind, TaskError, TaskEvent},
@@ -28,7 +29,6 @@ use crate::domain::{
         CancelRequest, EventCursor, LastRun, ProgressRecord, RunRecord, Standing, TaskRecord, TaskVersion,
     },
     task_spec::{TaskOptions, TaskSpec},
-    verdict::Loss,
 };
 
 /// The lease that the columns `task_id` and `lease_token` name.
@@ -81,9 +81,9 @@ pub(super) fn dead_lease(row: &Row) -> Result<(SessionId, DeadLease), StoreError
         worker: row.try_get("worker")?,
         was_spared: row.try_get::<_, Option<bool>>("was_spared")?.unwrap_or(false),
         loss: Loss {
-            alone_before: row.try_get("alone")?,
-            in_company_before: row.try_get("in_company")?,
-            ..Loss::default()
+            before: row.try_get("before")?,
+            points_before: row.try_get("points_before")?,
+            company: Company::Nobody,
         },
     };
     Ok((row.try_get("session_id")?, dead))

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use deadpool_postgres::Transaction;
+
 use super::{
     columns::Interval,
     database::{Database, prepared},
@@ -12,6 +14,7 @@ use super::{
 use crate::domain::{
     ids::{SessionId, TaskId},
     lease::{DeadLease, Lease},
+    loss::Company,
     session::WorkerProfile,
     verdict::Verdict,
 };
@@ -201,8 +204,12 @@ impl Database {
             .iter()
             .map(rows::dead_lease)
             .collect::<Result<_, _>>()?;
-        compare_losses(&mut dead);
-        let verdicts: Vec<Verdict> = dead.iter().map(|(_, dead)| decide(dead)).collect();
+        tell_company(&mut dead);
+        let judge = |dead: &[(SessionId, DeadLease)]| dead.iter().map(|(_, dead)| decide(dead)).collect();
+        let mut verdicts: Vec<Verdict> = judge(&dead);
+        if withdraw_blame(&transaction, &verdicts, &mut dead).await? {
+            verdicts = judge(&dead);
+        }
         let committed = Self::settle_within(&transaction, verdicts.iter()).await?;
         transaction.commit().await?;
         Ok(EndedSessions {
@@ -223,29 +230,56 @@ impl Database {
     }
 }
 
-/// Tells each lease of a session how many others went with it, and how often theirs were lost.
-fn compare_losses(dead: &mut [(SessionId, DeadLease)]) {
-    let mut sessions: BTreeMap<SessionId, Vec<i32>> = BTreeMap::new();
-    for (session, dead) in dead.iter() {
-        sessions.entry(*session).or_default().push(dead.loss.before());
+/// Tells each lease of a session what else was lost with it.
+fn tell_company(dead: &mut [(SessionId, DeadLease)]) {
+    #[derive(Default)]
+    struct Held {
+        tasks: usize,
+        suspects: Vec<TaskId>,
     }
-    for losses in sessions.values_mut() {
-        losses.sort_unstable_by(|one, other| other.cmp(one));
+    let mut sessions: BTreeMap<SessionId, Held> = BTreeMap::new();
+    for (session, dead) in dead.iter() {
+        let held = sessions.entry(*session).or_default();
+        held.tasks += 1;
+        if dead.loss.before > 0 {
+            held.suspects.push(dead.key.task);
+        }
     }
     for (session, dead) in dead {
-        let Some(losses) = sessions.get(session) else {
-            continue;
-        };
-        dead.loss.others = i32::try_from(losses.len() - 1).unwrap_or(i32::MAX);
-        // The highest is its own, or it stands behind that of another.
-        let own = dead.loss.before();
-        let rival = if losses.first() == Some(&own) {
-            losses.get(1)
-        } else {
-            losses.first()
-        };
-        dead.loss.most_of_others = rival.copied().unwrap_or(0);
+        if let Some(held) = sessions.get(session) {
+            dead.loss.company = Company::of(dead.key.task, held.tasks, &held.suspects);
+        }
     }
+}
+
+/// Takes back the points that others got because the tasks that now become suspects seemed innocent; true if any of
+/// those others are among the leases that are judged now.
+async fn withdraw_blame(
+    transaction: &Transaction<'_>,
+    verdicts: &[Verdict],
+    dead: &mut [(SessionId, DeadLease)],
+) -> Result<bool, StoreError> {
+    let new_suspects: Vec<TaskId> = dead
+        .iter()
+        .zip(verdicts)
+        .filter(|((_, dead), verdict)| verdict.blame.is_some() && dead.loss.raises_suspicion())
+        .map(|((_, dead), _)| dead.key.task)
+        .collect();
+    if new_suspects.is_empty() {
+        return Ok(false);
+    }
+    let withdraw = transaction
+        .prepare_cached(include_str!("sql/withdraw_blame.sql"))
+        .await?;
+    let mut changed = false;
+    for row in transaction.query(&withdraw, &[&new_suspects]).await? {
+        let task: TaskId = row.try_get("task_id")?;
+        for (_, dead) in dead.iter_mut().filter(|(_, dead)| dead.key.task == task) {
+            dead.loss.points_before -= 1;
+            changed = true;
+        }
+    }
+    Ok(changed)
 }
 
 /// Labels as JSON text of one object.

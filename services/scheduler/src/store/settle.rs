@@ -63,7 +63,8 @@ struct Others<'a> {
     details: Vec<&'a str>,
     delays: Vec<Option<Interval>>,
     next_attempts: Vec<i16>,
-    lost_with: Vec<Option<i32>>,
+    blame: Vec<Option<i16>>,
+    suspects: Vec<Option<TaskId>>,
 }
 
 /// Names grants, in the order of their keys.
@@ -219,7 +220,7 @@ impl Others<'_> {
         committed(&transaction.query(&statement, &self.parameters()).await?)
     }
 
-    fn parameters(&self) -> [&(dyn ToSql + Sync); 13] {
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 14] {
         [
             &self.tasks,
             &self.leases,
@@ -233,7 +234,8 @@ impl Others<'_> {
             &self.details,
             &self.delays,
             &self.next_attempts,
-            &self.lost_with,
+            &self.blame,
+            &self.suspects,
         ]
     }
 }
@@ -275,7 +277,9 @@ fn columns<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> (Successes<'a
         others.details.push(&error.detail);
         others.delays.push(delay.map(Interval));
         others.next_attempts.push(next_attempt);
-        others.lost_with.push(verdict.lost_with);
+        others.blame.push(verdict.blame.map(|blame| blame.points));
+        let suspect = verdict.blame.and_then(|blame| blame.suspect);
+        others.suspects.push(suspect);
     }
     (successes, others)
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tasklease_scheduler::{
     domain::{
-        ids::SessionId,
+        ids::{SessionId, TaskId},
+        lease::DeadLease,
         outcome::Outcome,
         state::TaskState,
-        verdict::{self, Disposition},
+        verdict::{self, Disposition, LossLimit},
     },
     store::{Mark, TickQuestion},
 };
@@ -380,8 +381,8 @@ async fn of_tasks_that_go_down_together_again_and_again_only_the_common_one_is_q
     let world = World::new().await;
     let killer = world.ready_task().await;
     let mut innocents = Vec::new();
-    // Company counts half.
-    for _ in 0..6 {
+    // The first loss in company says nothing, and every other counts half.
+    for _ in 0..7 {
         innocents.push(world.ready_task().await);
         let session = world.session("victim").await;
         world
@@ -401,8 +402,91 @@ async fn of_tasks_that_go_down_together_again_and_again_only_the_common_one_is_q
         world.db.expire_sessions(10, decide).await.unwrap();
     }
     assert_eq!(error_kind(&world.read(killer).await), "POISONED");
-    let last = world.read(innocents[5]).await;
+    let last = world.read(innocents[6]).await;
     assert_eq!((last.standing.state(), last.attempt()), (TaskState::Pending, 0));
+    world.end().await;
+}
+
+/// Loses a worker that held the only task that waits.
+async fn lose_alone(world: &World, task: TaskId) {
+    let session = world.session("victim").await;
+    assert_eq!(tasks_of(&world.claim(session, 10).await), [task]);
+    world.let_expire(session).await;
+    world.db.expire_sessions(10, decide).await.unwrap();
+}
+
+async fn points(world: &World, task: TaskId) -> i64 {
+    world
+        .count(
+            "SELECT coalesce(sum(blame), 0) FROM tasklease.run WHERE task_id = $1",
+            &[&task.0],
+        )
+        .await
+}
+
+#[tokio::test]
+async fn a_task_is_cleared_of_a_loss_once_its_company_of_then_kills_workers_without_it() {
+    let world = World::new().await;
+    let innocent = world.ready_task().await;
+    lose_alone(&world, innocent).await;
+    let killer = world.ready_task().await;
+    let session = world.session("victim").await;
+    assert_eq!(world.claim(session, 10).await.len(), 2);
+    world.let_expire(session).await;
+    world.db.expire_sessions(10, decide).await.unwrap();
+    assert_eq!(
+        (points(&world, innocent).await, points(&world, killer).await),
+        (3, 0)
+    );
+
+    // The suspect waits, and the other comes back at once.
+    lose_alone(&world, killer).await;
+
+    assert_eq!(
+        (points(&world, innocent).await, points(&world, killer).await),
+        (2, 2)
+    );
+    lose_alone(&world, killer).await;
+    assert_eq!(
+        points(&world, innocent).await,
+        2,
+        "it is cleared of that loss once"
+    );
+    world.end().await;
+}
+
+/// The last point against one task goes in the transaction in which it would count.
+#[tokio::test]
+async fn a_task_that_is_cleared_in_the_moment_of_its_next_loss_is_not_quarantined() {
+    let world = World::new().await;
+    let innocent = world.ready_task().await;
+    lose_alone(&world, innocent).await;
+    let killer = world.ready_task().await;
+    let mut session = world.session("victim").await;
+    assert_eq!(world.claim(session, 10).await.len(), 2);
+    world.let_expire(session).await;
+    world.db.expire_sessions(10, decide).await.unwrap();
+    world
+        .execute(
+            "UPDATE tasklease.run SET blame = 1 WHERE task_id = $1 AND blame = 2",
+            &[&innocent.0],
+        )
+        .await;
+    assert_eq!(points(&world, innocent).await, 2);
+
+    let other = world.session("other victim").await;
+    assert_eq!(tasks_of(&world.claim(other, 1).await), [killer]);
+    world.let_be_due(innocent).await;
+    world.db.promote(10).await.unwrap();
+    session = world.session("victim").await;
+    assert_eq!(tasks_of(&world.claim(session, 1).await), [innocent]);
+    world.let_expire(session).await;
+    world.let_expire(other).await;
+    let strict = |dead: &DeadLease| verdict::lost(dead, LossLimit(Some(2)), 1.0);
+    world.db.expire_sessions(10, strict).await.unwrap();
+
+    assert_eq!(points(&world, innocent).await, 1 + 2);
+    assert_eq!(world.state(innocent).await, TaskState::Pending);
     world.end().await;
 }
 

@@ -3,19 +3,20 @@
 -- $1 task ids, $2 lease tokens, $3 attempts, $4 start times, $5 workers,
 -- $6 outcomes, $7 final, $8 error types, $9 error messages, $10 error details,
 -- $11 delays before the next run (zero: at once; null where final), $12 attempt of the next run,
--- $13 of lost runs: how many other tasks were lost with them, or null
+-- $13 of lost runs: points against their tasks, or null, $14 tasks that they made suspects, or null
 -- Returns what won, with the place of tasks that may run again at once: rank and order key.
 WITH ended AS (
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::smallint[], $4::timestamptz[], $5::text[], $6::smallint[],
-                         $7::boolean[], $8::text[], $9::text[], $10::text[], $11::interval[], $12::smallint[], $13::int[])
+                         $7::boolean[], $8::text[], $9::text[], $10::text[], $11::interval[], $12::smallint[],
+                         $13::smallint[], $14::uuid[])
          AS u (task_id, lease_token, attempt, started_at, worker, outcome, final, error_type, error_message,
-               error_detail, delay, next_attempt, lost_with)
+               error_detail, delay, next_attempt, blame, suspect)
 ),
 won AS (
     INSERT INTO tasklease.run AS r (task_id, lease_token, outcome, final, attempt, started_at, finished_at, worker,
-                                    error_type, error_message, error_detail, lost_with, next_order_key)
+                                    error_type, error_message, error_detail, blame, suspect, next_order_key)
     SELECT task_id, lease_token, outcome, final, attempt, started_at, now(), worker,
-           error_type, error_message, error_detail, lost_with,
+           error_type, error_message, error_detail, blame, suspect,
            -- A task that is handed back at once (6: released) keeps its place in line; any other takes its place by the
            -- time at which it may run again.
            CASE WHEN NOT final AND (outcome <> 6 /* released */ OR delay > interval '0')
