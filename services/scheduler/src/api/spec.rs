@@ -5,7 +5,10 @@ use std::time::{Duration, SystemTime};
 use tasklease_proto::{
     convert::{duration_from_wire, micros_from_system, micros_from_timestamp},
     json,
-    v1::{self, task_spec::Input},
+    v1::{
+        self,
+        task_spec::{Input, Start as WireStart},
+    },
 };
 use uuid::Uuid;
 
@@ -36,7 +39,7 @@ pub(super) fn check(spec: v1::TaskSpec, rules: SpecRules) -> Result<NewTask, Vio
         queue: QueueName::parse_or_default(spec.queue, "queue"),
         payload: payload(spec.input, rules.payload_bytes),
         priority: in_range(spec.priority, -limits::PRIORITY..=limits::PRIORITY, "priority"),
-        start: start(spec.delay.as_ref(), spec.start_time.as_ref()),
+        start: start(spec.start),
         max_attempts: max_attempts(spec.max_attempts),
         options: checked!(TaskOptions {
             title: optional_text(spec.title, limits::LINE_CHARS, "title"),
@@ -152,23 +155,18 @@ pub(super) fn wait(wire: Option<&prost_types::Duration>, field: &str) -> Result<
         })
 }
 
-fn start(
-    delay: Option<&prost_types::Duration>,
-    time: Option<&prost_types::Timestamp>,
-) -> Result<Start, Violation> {
-    match (wait(delay, "delay")?, time) {
-        (Some(_), Some(_)) => Err(Violation::new(
-            "start_time",
-            "must not be set together with delay",
-        )),
-        // What is shorter than the database can tell is no delay.
-        (Some(delay), None) if delay.as_micros() > 0 => Ok(Start::After(delay)),
-        (_, Some(time)) => micros_from_timestamp(time)
+fn start(wire: Option<WireStart>) -> Result<Start, Violation> {
+    match wire {
+        None => Ok(Start::Now),
+        // Delays under a microsecond, the database's resolution, count as none.
+        Some(WireStart::Delay(delay)) => Ok(wait(Some(&delay), "delay")?
+            .filter(|delay| delay.as_micros() > 0)
+            .map_or(Start::Now, Start::After)),
+        Some(WireStart::StartTime(time)) => micros_from_timestamp(&time)
             // Year 9999, the end of wire timestamps.
             .filter(|us| (0..=253_402_300_799_000_000).contains(us))
             .map(Start::At)
             .ok_or_else(|| Violation::new("start_time", "must be a time from 1970 to 9999")),
-        _ => Ok(Start::Now),
     }
 }
 
@@ -246,7 +244,7 @@ mod tests {
             max_attempts: -1,
             title: "x".repeat(201),
             owner: "a\0".into(),
-            delay: seconds(-1),
+            start: seconds(-1).map(WireStart::Delay),
             run_timeout: seconds(i64::MAX),
             parent_id: "nonsense".into(),
             labels: [(" ".to_owned(), "v".to_owned())].into(),
@@ -323,40 +321,29 @@ mod tests {
 
     #[test]
     fn a_start_is_a_delay_or_a_time() {
-        let time = |seconds| Some(Timestamp { seconds, nanos: 0 });
-        assert_eq!(
-            fields(v1::TaskSpec {
-                delay: seconds(1),
-                start_time: time(1),
-                ..spec()
-            }),
-            ["start_time"]
-        );
-        assert_eq!(
-            fields(v1::TaskSpec {
-                start_time: time(i64::MAX),
-                ..spec()
-            }),
-            ["start_time"]
-        );
-        let task = check(
-            v1::TaskSpec {
-                delay: seconds(3),
-                ..spec()
-            },
-            rules(),
-        )
-        .expect("valid");
-        assert_eq!(task.start, Start::After(Duration::from_secs(3)));
-        let task = check(
-            v1::TaskSpec {
-                start_time: time(12),
-                ..spec()
-            },
-            rules(),
-        )
-        .expect("valid");
-        assert_eq!(task.start, Start::At(12_000_000));
+        let at = |start| v1::TaskSpec {
+            start: Some(start),
+            ..spec()
+        };
+        let delay = |seconds, nanos| at(WireStart::Delay(WireDuration { seconds, nanos }));
+        let time = |seconds| at(WireStart::StartTime(Timestamp { seconds, nanos: 0 }));
+        for (spec, start) in [
+            (spec(), Start::Now),
+            (delay(0, 0), Start::Now),
+            (delay(0, 999), Start::Now),
+            (delay(3, 0), Start::After(Duration::from_secs(3))),
+            (time(12), Start::At(12_000_000)),
+        ] {
+            assert_eq!(check(spec, rules()).expect("valid").start, start);
+        }
+        for (spec, field) in [
+            (delay(-1, 0), "delay"),
+            (delay(i64::MAX, 0), "delay"),
+            (time(i64::MAX), "start_time"),
+            (time(-1), "start_time"),
+        ] {
+            assert_eq!(fields(spec), [field]);
+        }
     }
 
     #[test]

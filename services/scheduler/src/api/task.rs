@@ -183,7 +183,7 @@ impl JustStored {
 impl From<TaskError> for v1::TaskError {
     fn from(error: TaskError) -> Self {
         Self {
-            r#type: error.kind,
+            kind: error.kind,
             message: error.message,
             detail: error.detail,
         }
@@ -225,7 +225,7 @@ impl From<StoredEvent> for v1::watch_task_response::Update {
                 message,
                 worker_us,
             } => Self::Log(v1::LogLine {
-                level,
+                level: v1::LogLevel::from_name(&level).into(),
                 message,
                 time: Some(timestamp_from_micros(stored.at_us)),
                 worker_time: worker_us.map(timestamp_from_micros),
