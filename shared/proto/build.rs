@@ -3,8 +3,8 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 const PROTO_ROOT: &str = "../../proto";
-const FILES: [&str; 4] = [
-    "tasklease/v1/task.proto",
+/// The services; what they import is compiled with them.
+const FILES: [&str; 3] = [
     "tasklease/v1/task_service.proto",
     "tasklease/v1/queue_service.proto",
     "tasklease/v1/worker_service.proto",

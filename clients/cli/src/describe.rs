@@ -60,7 +60,7 @@ pub(crate) fn describe_end(task: &Task) -> String {
     if let Some(error) = &task.error {
         lines.push(format!(
             "error: {}: {}",
-            safe_text(&error.r#type),
+            safe_text(&error.kind),
             hanging(&error.message, 2)
         ));
         if !error.detail.is_empty() {
@@ -72,11 +72,7 @@ pub(crate) fn describe_end(task: &Task) -> String {
 
 /// An error in one line.
 pub(crate) fn describe_error(error: &TaskError) -> String {
-    format!(
-        "error: {}: {}",
-        safe_text(&error.r#type),
-        safe_text(&error.message)
-    )
+    format!("error: {}: {}", safe_text(&error.kind), safe_text(&error.message))
 }
 
 /// How much of a task is done, if that is known: all of one that succeeded, whatever it said last.
@@ -160,7 +156,7 @@ fn facts(task: &Task) -> Vec<String> {
         facts.push(("progress", format!("{percent}{}", progress.message)));
     }
     if let Some(error) = &task.error {
-        facts.push(("error", format!("{}: {}", error.r#type, error.message)));
+        facts.push(("error", format!("{}: {}", error.kind, error.message)));
     }
     facts
         .into_iter()
@@ -212,7 +208,7 @@ fn runs(runs: &[Run], colour: Colour) -> String {
         let error = run
             .error
             .as_ref()
-            .map(|error| format!("{}: {}", error.r#type, error.message));
+            .map(|error| format!("{}: {}", error.kind, error.message));
         table.row([
             number(run.lease_token),
             number(run.attempt),
@@ -282,7 +278,7 @@ mod tests {
             id: "01".to_owned(),
             state: TaskState::Failed.into(),
             error: Some(TaskError {
-                r#type: "ERROR".to_owned(),
+                kind: "ERROR".to_owned(),
                 message: "cannot open\r\ncaused by: no disk".to_owned(),
                 ..TaskError::default()
             }),
@@ -306,7 +302,7 @@ mod tests {
     #[test]
     fn the_end_of_a_failed_task_shows_its_error() {
         let error = TaskError {
-            r#type: "PANIC".to_owned(),
+            kind: "PANIC".to_owned(),
             message: "boom\u{1b}[2J".to_owned(),
             ..TaskError::default()
         };

@@ -208,7 +208,7 @@ fn draw(bar: &ProgressBar, progress: &Progress) {
 
 /// A log entry with its level in front; further lines are indented below the first.
 fn log_text(log: &LogLine) -> String {
-    let level = format!("{:>5} ", safe_text(&log.level));
+    let level = format!("{:>5} ", log.level().name());
     let margin = " ".repeat(level.chars().count());
     let mut text = level;
     for (index, line) in safe_lines(&log.message).enumerate() {
@@ -274,20 +274,20 @@ fn progress_line(progress: &Progress) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tasklease_proto::v1::{LogLine, Progress, Task, TaskError, TaskState};
+    use tasklease_proto::v1::{LogLevel, LogLine, Progress, Task, TaskError, TaskState};
 
     use super::{attempt_mark, log_text, progress_line, task_line, time_of_day};
 
     #[test]
     fn a_log_entry_of_several_lines_is_shown_as_lines() {
         let log = LogLine {
-            level: "WARN".to_owned(),
+            level: LogLevel::Warn.into(),
             message: "cannot open\r\n\tat a.rs\n\nnext\u{1b}[2J\n".to_owned(),
             ..LogLine::default()
         };
         assert_eq!(
             log_text(&log),
-            " WARN cannot open\n      \tat a.rs\n\n      next�[2J"
+            " warn cannot open\n      \tat a.rs\n\n      next�[2J"
         );
     }
 
@@ -324,7 +324,7 @@ mod tests {
             max_attempts: 5,
             worker: "w".to_owned(),
             error: Some(TaskError {
-                r#type: "ERROR".to_owned(),
+                kind: "ERROR".to_owned(),
                 message: "no".to_owned(),
                 ..TaskError::default()
             }),

@@ -11,6 +11,7 @@ pub mod codec;
 pub mod convert;
 pub mod json;
 pub mod limits;
+mod log_level;
 pub mod text;
 
 /// Encoded `google.protobuf.FileDescriptorSet` of the contract and its imports.

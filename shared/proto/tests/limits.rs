@@ -139,7 +139,7 @@ fn expected() -> Vec<(&'static str, String)> {
             format!("at most {} as JSON", bytes(PROGRESS_DETAIL_BYTES)),
         ),
         ("LogLine.message", characters(LOG_CHARS)),
-        ("TaskError.type", characters(NAME_CHARS)),
+        ("TaskError.kind", characters(NAME_CHARS)),
         ("TaskError.message", characters(MESSAGE_CHARS)),
         ("TaskError.detail", characters(DETAIL_CHARS)),
         ("Cancelled.message", characters(MESSAGE_CHARS)),

@@ -38,21 +38,25 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    fn as_wire(self) -> &'static str {
+    fn to_wire(self) -> v1::LogLevel {
         match self {
-            Self::Trace => "trace",
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
+            Self::Trace => v1::LogLevel::Trace,
+            Self::Debug => v1::LogLevel::Debug,
+            Self::Info => v1::LogLevel::Info,
+            Self::Warn => v1::LogLevel::Warn,
+            Self::Error => v1::LogLevel::Error,
         }
     }
 
     #[cfg(feature = "testing")]
-    pub(crate) fn from_wire(level: &str) -> Self {
-        let levels = [Self::Trace, Self::Debug, Self::Warn, Self::Error];
-        let found = levels.into_iter().find(|known| known.as_wire() == level);
-        found.unwrap_or(Self::Info)
+    pub(crate) fn from_wire(level: v1::LogLevel) -> Self {
+        match level {
+            v1::LogLevel::Trace => Self::Trace,
+            v1::LogLevel::Debug => Self::Debug,
+            v1::LogLevel::Info | v1::LogLevel::Unspecified => Self::Info,
+            v1::LogLevel::Warn => Self::Warn,
+            v1::LogLevel::Error => Self::Error,
+        }
     }
 }
 
@@ -132,7 +136,7 @@ impl Context {
     pub fn log(&self, level: LogLevel, message: impl AsRef<str>) {
         let message = text::lines(message.as_ref(), limits::LOG_CHARS);
         self.run.report(RunEvent::Log(LogLine {
-            level: level.as_wire().to_owned(),
+            level: level.to_wire().into(),
             message,
             time: None,
             worker_time: Some(now()),

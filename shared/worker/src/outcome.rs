@@ -104,7 +104,7 @@ pub(crate) fn failed(error: &TaskError) -> Body {
     let kind = text::line(&error.kind, limits::NAME_CHARS);
     Body::Failed(Failed {
         error: Some(v1::TaskError {
-            r#type: if kind.is_empty() { "ERROR".to_owned() } else { kind },
+            kind: if kind.is_empty() { "ERROR".to_owned() } else { kind },
             message: text::line(&error.message, limits::MESSAGE_CHARS),
             detail: text::lines(&error.detail, limits::DETAIL_CHARS),
         }),
@@ -128,7 +128,7 @@ mod tests {
 
     fn kind_of(body: &Body) -> &str {
         match body {
-            Body::Failed(failed) => failed.error.as_ref().map_or("", |error| error.r#type.as_str()),
+            Body::Failed(failed) => failed.error.as_ref().map_or("", |error| error.kind.as_str()),
             _ => "",
         }
     }
@@ -156,7 +156,7 @@ mod tests {
             Body::Released(_) => "released".into(),
             Body::Failed(failed) => {
                 let hopeless = if failed.non_retryable { ", hopeless" } else { "" };
-                format!("failed: {}{hopeless}", failed.error.unwrap_or_default().r#type)
+                format!("failed: {}{hopeless}", failed.error.unwrap_or_default().kind)
             }
             other => panic!("no outcome: {other:?}"),
         })
@@ -225,7 +225,7 @@ mod tests {
             panic!("not failed")
         };
         let error = failed.error.expect("an error");
-        assert_eq!(error.r#type, "ERROR");
+        assert_eq!(error.kind, "ERROR");
         assert_eq!(
             (error.message.chars().count(), error.detail.chars().count()),
             (limits::MESSAGE_CHARS, limits::DETAIL_CHARS)

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tasklease_proto::v1::{LogLine, LogReport, Progress, ProgressReport, report};
+use tasklease_proto::v1::{LogLevel, LogLine, LogReport, Progress, ProgressReport, report};
 
 /// How long progress of one run waits after the progress before it.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -99,7 +99,7 @@ impl Buffer {
             let message =
                 format!("{dropped} earlier log lines were dropped: they came faster than they left");
             events.push(self.log(LogLine {
-                level: "warn".into(),
+                level: LogLevel::Warn.into(),
                 message,
                 time: None,
                 worker_time: None,
@@ -201,7 +201,7 @@ mod tests {
 
     fn log(text: &str) -> RunEvent {
         RunEvent::Log(LogLine {
-            level: "info".into(),
+            level: LogLevel::Info.into(),
             message: text.into(),
             time: None,
             worker_time: None,

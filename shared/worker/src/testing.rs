@@ -409,7 +409,7 @@ impl From<RunEvent> for TestEvent {
                 }),
             }),
             RunEvent::Log(line) => Self::Log {
-                level: LogLevel::from_wire(&line.level),
+                level: LogLevel::from_wire(line.level()),
                 message: line.message,
             },
         }
@@ -418,7 +418,7 @@ impl From<RunEvent> for TestEvent {
 
 fn task_error(failed: Failed) -> TaskError {
     let error = failed.error.unwrap_or_default();
-    let task_error = TaskError::new(error.r#type, error.message).with_detail(error.detail);
+    let task_error = TaskError::new(error.kind, error.message).with_detail(error.detail);
     match failed.retry_after.as_ref().and_then(duration_from_wire) {
         _ if failed.non_retryable => task_error.non_retryable(),
         Some(delay) => task_error.retry_after(delay),

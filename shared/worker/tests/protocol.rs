@@ -266,7 +266,7 @@ impl Task for Chatty {
 
 fn error_type(body: &Body) -> &str {
     match body {
-        Body::Failed(failed) => failed.error.as_ref().map_or("", |error| error.r#type.as_str()),
+        Body::Failed(failed) => failed.error.as_ref().map_or("", |error| error.kind.as_str()),
         other => panic!("expected failed, got {other:?}"),
     }
 }
@@ -617,7 +617,7 @@ async fn panics_bad_parameters_and_unknown_types_fail_the_run_with_their_kind() 
     };
     let error = failed.error.expect("an error");
     assert_eq!(
-        (error.r#type.as_str(), error.message.as_str()),
+        (error.kind.as_str(), error.message.as_str()),
         ("PANIC", "number 13 is cursed")
     );
     assert!(

@@ -382,7 +382,7 @@ impl BareWorker {
         held.has_ended = true;
         let error = || {
             Some(TaskError {
-                r#type: "SCRIPTED".to_owned(),
+                kind: "SCRIPTED".to_owned(),
                 message: "the script says so".to_owned(),
                 detail: String::new(),
             })

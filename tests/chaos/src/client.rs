@@ -7,7 +7,9 @@ use tasklease_proto::{
     v1::{
         CancelTaskRequest, DeleteTaskRequest, GetTaskRequest, RetryPolicy, SubmitTaskRequest,
         SubmitTasksRequest, Task, TaskSpec, TaskState, WatchTaskRequest,
-        task_service_client::TaskServiceClient, task_spec::Input, watch_task_response::Update,
+        task_service_client::TaskServiceClient,
+        task_spec::{Input, Start},
+        watch_task_response::Update,
     },
 };
 use tokio::sync::watch;
@@ -371,7 +373,7 @@ pub fn spec(submitted: &Submitted) -> TaskSpec {
         queue: submitted.queue.clone(),
         input: Some(Input::PayloadJson(payload.to_string().into())),
         priority: submitted.priority,
-        delay: (submitted.delay_ms > 0).then(|| millis(submitted.delay_ms)),
+        start: (submitted.delay_ms > 0).then(|| Start::Delay(millis(submitted.delay_ms))),
         max_attempts: i32::try_from(submitted.max_attempts).unwrap_or(1_000),
         retry_policy: Some(RetryPolicy {
             initial_backoff: Some(millis(submitted.backoff_ms)),

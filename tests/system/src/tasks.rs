@@ -71,7 +71,7 @@ pub fn succeeded(result: &Value) -> Body {
 pub fn failed(kind: &str) -> Body {
     Body::Failed(v1::Failed {
         error: Some(v1::TaskError {
-            r#type: kind.to_owned(),
+            kind: kind.to_owned(),
             message: "it did not work".to_owned(),
             detail: String::new(),
         }),

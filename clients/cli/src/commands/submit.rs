@@ -6,7 +6,10 @@ use clap::Args;
 use tasklease_client::Client;
 use tasklease_proto::convert::duration_to_wire;
 use tasklease_proto::limits;
-use tasklease_proto::v1::{SubmitTaskResponse, TaskSpec, task_spec::Input};
+use tasklease_proto::v1::{
+    SubmitTaskResponse, TaskSpec,
+    task_spec::{Input, Start},
+};
 
 use crate::describe::describe_submitted;
 use crate::failure::Failure;
@@ -110,7 +113,7 @@ impl Submit {
             queue: self.queue,
             input: Some(Input::PayloadJson(assemble(self.payload, params)?)),
             priority: self.priority,
-            delay: self.delay.map(duration_to_wire),
+            start: self.delay.map(|delay| Start::Delay(duration_to_wire(delay))),
             max_attempts: self.max_attempts.unwrap_or_default(),
             title: self.title,
             ..TaskSpec::default()

@@ -177,14 +177,13 @@ fn log(line: v1::LogLine) -> Result<EventKind, Violations> {
     .map_err(|broken| broken.within("line"))
 }
 
-fn level(level: String) -> Result<String, Violation> {
-    if ["trace", "debug", "info", "warn", "error"].contains(&level.as_str()) {
-        Ok(level)
-    } else {
-        Err(Violation::new(
-            "level",
-            "must be trace, debug, info, warn or error",
-        ))
+fn level(number: i32) -> Result<String, Violation> {
+    match v1::LogLevel::try_from(number) {
+        Ok(level) if level != v1::LogLevel::Unspecified => Ok(level.name().to_owned()),
+        _ => {
+            let problem = format!("must be a level from LOG_LEVEL_TRACE to LOG_LEVEL_ERROR, got {number}");
+            Err(Violation::new("level", problem))
+        }
     }
 }
 
@@ -213,7 +212,7 @@ fn result(report: v1::Succeeded, longest: usize) -> Result<String, Violation> {
 }
 
 fn task_error(error: v1::TaskError) -> TaskError {
-    let kind = text::line(&error.r#type, limits::NAME_CHARS);
+    let kind = text::line(&error.kind, limits::NAME_CHARS);
     TaskError {
         kind: if kind.is_empty() { "ERROR".to_owned() } else { kind },
         message: text::line(&error.message, limits::MESSAGE_CHARS),
@@ -239,7 +238,7 @@ mod tests {
     #[test]
     fn errors_are_cut_on_a_character_and_cleaned() {
         let error = v1::TaskError {
-            r#type: String::new(),
+            kind: String::new(),
             message: format!("a\0b\n{}", "ä".repeat(2_000)),
             detail: "one\ntwo\u{7}".into(),
         };
@@ -269,17 +268,22 @@ mod tests {
                 }),
             })
         };
+        let log = |level| {
+            Wire::Log(v1::LogReport {
+                event_number: 1,
+                line: Some(v1::LogLine {
+                    level,
+                    ..Default::default()
+                }),
+            })
+        };
         for (body, field) in [
             (progress(Some(f64::NAN), ""), "progress.progress.percent"),
             (progress(Some(100.1), ""), "progress.progress.percent"),
             (progress(None, "\0"), "progress.progress.message"),
-            (
-                Wire::Log(v1::LogReport {
-                    event_number: 1,
-                    line: None,
-                }),
-                "log.line.level",
-            ),
+            (log(0), "log.line.level"),
+            (log(6), "log.line.level"),
+            (log(-1), "log.line.level"),
             (
                 Wire::Progress(v1::ProgressReport::default()),
                 "progress.event_number",

@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use tasklease_proto::{
     convert::{duration_from_wire, timestamp_from_wire},
     json,
-    v1::{self, task_spec::Input},
+    v1::{
+        self,
+        task_spec::{Input, Start as WireStart},
+    },
 };
 use uuid::Uuid;
 
@@ -54,7 +57,7 @@ pub(super) fn check(wire: v1::TaskSpec, rules: SpecRules) -> Result<NewTask, Vio
         id: task_id(&wire.task_id, rules.now),
         spec: asked,
         payload: payload(wire.input, rules.payload_bytes),
-        start: start(wire.delay.as_ref(), wire.start_time.as_ref()),
+        start: start(wire.start),
     })
 }
 
@@ -163,22 +166,17 @@ pub(super) fn wait(wire: Option<&prost_types::Duration>, field: &str) -> Result<
         })
 }
 
-fn start(
-    delay: Option<&prost_types::Duration>,
-    time: Option<&prost_types::Timestamp>,
-) -> Result<Start, Violation> {
-    match (wait(delay, "delay")?, time) {
-        (Some(_), Some(_)) => Err(Violation::new(
-            "start_time",
-            "must not be set together with delay",
-        )),
-        // What is shorter than the database can tell is no delay.
-        (Some(delay), None) if delay.as_micros() > 0 => Ok(Start::After(delay)),
-        (_, Some(time)) => timestamp_from_wire(time)
+fn start(wire: Option<WireStart>) -> Result<Start, Violation> {
+    match wire {
+        None => Ok(Start::Now),
+        // Delays under a microsecond, the database's resolution, count as none.
+        Some(WireStart::Delay(delay)) => Ok(wait(Some(&delay), "delay")?
+            .filter(|delay| delay.as_micros() > 0)
+            .map_or(Start::Now, Start::After)),
+        Some(WireStart::StartTime(time)) => timestamp_from_wire(&time)
             .filter(|time| *time >= Timestamp::UNIX_EPOCH)
             .map(Start::At)
             .ok_or_else(|| Violation::new("start_time", "must be a time from 1970 to 9999")),
-        _ => Ok(Start::Now),
     }
 }
 
@@ -256,7 +254,7 @@ mod tests {
             max_attempts: -1,
             title: "x".repeat(201),
             owner: "a\0".into(),
-            delay: seconds(-1),
+            start: seconds(-1).map(WireStart::Delay),
             run_timeout: seconds(i64::MAX),
             parent_id: "nonsense".into(),
             labels: [(" ".to_owned(), "v".to_owned())].into(),
@@ -333,40 +331,29 @@ mod tests {
 
     #[test]
     fn a_start_is_a_delay_or_a_time() {
-        let time = |seconds| Some(WireTimestamp { seconds, nanos: 0 });
-        assert_eq!(
-            fields(v1::TaskSpec {
-                delay: seconds(1),
-                start_time: time(1),
-                ..spec()
-            }),
-            ["start_time"]
-        );
-        assert_eq!(
-            fields(v1::TaskSpec {
-                start_time: time(i64::MAX),
-                ..spec()
-            }),
-            ["start_time"]
-        );
-        let task = check(
-            v1::TaskSpec {
-                delay: seconds(3),
-                ..spec()
-            },
-            rules(),
-        )
-        .expect("valid");
-        assert_eq!(task.start, Start::After(Duration::from_secs(3)));
-        let task = check(
-            v1::TaskSpec {
-                start_time: time(12),
-                ..spec()
-            },
-            rules(),
-        )
-        .expect("valid");
-        assert_eq!(task.start, Start::At(Timestamp::from_second(12).expect("a time")));
+        let at = |start| v1::TaskSpec {
+            start: Some(start),
+            ..spec()
+        };
+        let delay = |seconds, nanos| at(WireStart::Delay(WireDuration { seconds, nanos }));
+        let time = |seconds| at(WireStart::StartTime(WireTimestamp { seconds, nanos: 0 }));
+        for (spec, start) in [
+            (spec(), Start::Now),
+            (delay(0, 0), Start::Now),
+            (delay(0, 999), Start::Now),
+            (delay(3, 0), Start::After(Duration::from_secs(3))),
+            (time(12), Start::At(Timestamp::from_second(12).expect("a time"))),
+        ] {
+            assert_eq!(check(spec, rules()).expect("valid").start, start);
+        }
+        for (spec, field) in [
+            (delay(-1, 0), "delay"),
+            (delay(i64::MAX, 0), "delay"),
+            (time(i64::MAX), "start_time"),
+            (time(-1), "start_time"),
+        ] {
+            assert_eq!(fields(spec), [field]);
+        }
     }
 
     #[test]

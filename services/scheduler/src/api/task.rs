@@ -187,7 +187,7 @@ impl JustStored {
 impl From<TaskError> for v1::TaskError {
     fn from(error: TaskError) -> Self {
         Self {
-            r#type: error.kind,
+            kind: error.kind,
             message: error.message,
             detail: error.detail,
         }
@@ -229,7 +229,7 @@ impl From<StoredEvent> for v1::watch_task_response::Update {
                 message,
                 worker_time,
             } => Self::Log(v1::LogLine {
-                level,
+                level: v1::LogLevel::from_name(&level).into(),
                 message,
                 time: Some(timestamp_to_wire(stored.stored_at)),
                 worker_time: worker_time.map(timestamp_to_wire),

@@ -101,7 +101,7 @@ async fn lists_leave_out_what_only_a_view_of_one_task_shows() {
     });
     let failure = v1::report::Body::Failed(v1::Failed {
         error: Some(v1::TaskError {
-            r#type: "E".into(),
+            kind: "E".into(),
             message: "m".into(),
             detail: "a trace".into(),
         }),
@@ -130,11 +130,7 @@ async fn lists_leave_out_what_only_a_view_of_one_task_shows() {
     );
     let error = listed.error.unwrap();
     assert_eq!(
-        (
-            error.r#type.as_str(),
-            error.message.as_str(),
-            error.detail.as_str()
-        ),
+        (error.kind.as_str(), error.message.as_str(), error.detail.as_str()),
         ("E", "m", "")
     );
     scheduler.end().await;

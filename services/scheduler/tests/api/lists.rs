@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tasklease_proto::v1::{self, TaskState};
+use tasklease_proto::v1::{self, TaskState, task_spec::Start};
 use uuid::Uuid;
 
 use crate::{
@@ -104,7 +104,7 @@ async fn filters_by_state_type_and_queue_find_what_they_name() {
         &scheduler,
         v1::TaskSpec {
             task_type: "u".into(),
-            delay: seconds(3_600),
+            start: seconds(3_600).map(Start::Delay),
             ..spec()
         },
     )

@@ -1,6 +1,6 @@
 //! QueueService.
 
-use tasklease_proto::v1;
+use tasklease_proto::v1::{self, task_spec::Start};
 
 use crate::{
     calls::{seconds, spec, submit, submit_one},
@@ -53,7 +53,7 @@ async fn counts_follow_tasks_and_workers() {
     submit(
         &scheduler,
         v1::TaskSpec {
-            delay: seconds(3_600),
+            start: seconds(3_600).map(Start::Delay),
             ..spec()
         },
     )

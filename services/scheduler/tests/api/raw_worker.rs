@@ -219,7 +219,7 @@ pub(crate) fn succeeded() -> Body {
 pub(crate) fn failed(non_retryable: bool) -> Body {
     Body::Failed(v1::Failed {
         error: Some(v1::TaskError {
-            r#type: "BOOM".into(),
+            kind: "BOOM".into(),
             message: "it broke".into(),
             detail: String::new(),
         }),
@@ -244,7 +244,7 @@ pub(crate) fn log(event_number: i64, message: &str) -> Body {
     Body::Log(v1::LogReport {
         event_number,
         line: Some(v1::LogLine {
-            level: "info".into(),
+            level: v1::LogLevel::Info.into(),
             message: message.into(),
             ..Default::default()
         }),

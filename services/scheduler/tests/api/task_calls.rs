@@ -2,7 +2,10 @@
 
 use tasklease_proto::{
     json,
-    v1::{self, TaskState, task_spec::Input},
+    v1::{
+        self, TaskState,
+        task_spec::{Input, Start},
+    },
 };
 use tonic::Code;
 use uuid::Uuid;
@@ -56,18 +59,18 @@ async fn a_task_is_read_back_as_it_was_submitted() {
 async fn the_answer_to_a_delayed_submit_is_what_a_read_says() {
     let scheduler = Scheduler::start().await;
     let delayed = v1::TaskSpec {
-        delay: seconds(3_600),
+        start: seconds(3_600).map(Start::Delay),
         ..spec()
     };
     let at = v1::TaskSpec {
-        start_time: Some(prost_types::Timestamp {
+        start: Some(Start::StartTime(prost_types::Timestamp {
             seconds: 4_102_444_800,
             nanos: 5_000,
-        }),
+        })),
         ..spec()
     };
     let past = v1::TaskSpec {
-        start_time: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
+        start: Some(Start::StartTime(prost_types::Timestamp { seconds: 1, nanos: 0 })),
         ..spec()
     };
     for (spec, state) in [
@@ -288,7 +291,7 @@ async fn runs_are_shown_oldest_first_with_their_errors() {
             .iter()
             .all(|run| run.worker == "raw" && run.start_time.is_some() && run.finish_time.is_some())
     );
-    assert_eq!(read.runs[1].error.as_ref().unwrap().r#type, "BOOM");
+    assert_eq!(read.runs[1].error.as_ref().unwrap().kind, "BOOM");
     assert_eq!(state(&scheduler, &first.task_id).await, TaskState::Failed);
     scheduler.end().await;
 }

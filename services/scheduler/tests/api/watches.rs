@@ -1,7 +1,7 @@
 //! WatchTask: a snapshot, every update in order, the end, and going on from a cursor.
 
 use tasklease_proto::v1::task_service_client::TaskServiceClient;
-use tasklease_proto::v1::{self, TaskState, report::Body, watch_task_response::Update};
+use tasklease_proto::v1::{self, TaskState, report::Body, task_spec::Start, watch_task_response::Update};
 use tonic::{Streaming, transport::Channel};
 
 use crate::{
@@ -258,10 +258,10 @@ async fn a_cancel_is_seen_as_a_change_and_then_as_the_end() {
 async fn a_delayed_task_is_seen_to_become_pending() {
     let scheduler = Scheduler::start().await;
     let delayed = v1::TaskSpec {
-        delay: Some(prost_types::Duration {
+        start: Some(Start::Delay(prost_types::Duration {
             seconds: 0,
             nanos: 200_000_000,
-        }),
+        })),
         ..spec()
     };
     let id = submit(&scheduler, delayed).await.id;

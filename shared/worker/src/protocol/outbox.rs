@@ -294,7 +294,9 @@ fn bytes(body: &Body) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use tasklease_proto::v1::{Accepted, LogLine, LogReport, Released, Succeeded, succeeded::Output};
+    use tasklease_proto::v1::{
+        Accepted, LogLevel, LogLine, LogReport, Released, Succeeded, succeeded::Output,
+    };
 
     use super::*;
 
@@ -304,7 +306,7 @@ mod tests {
 
     fn log(number: i64, text: &str) -> Body {
         let line = LogLine {
-            level: "info".into(),
+            level: LogLevel::Info.into(),
             message: text.into(),
             time: None,
             worker_time: None,

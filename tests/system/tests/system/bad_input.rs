@@ -8,7 +8,10 @@ use prost::Message as _;
 use serde_json::json;
 use tasklease_proto::v1::{
     CancelTaskRequest, GetTaskRequest, ListTasksRequest, RetryPolicy, SubmitTaskRequest, SubmitTaskResponse,
-    SubmitTasksRequest, TaskSpec, WatchTaskRequest, report::Body, succeeded::Output, task_spec::Input,
+    SubmitTasksRequest, TaskSpec, WatchTaskRequest,
+    report::Body,
+    succeeded::Output,
+    task_spec::{Input, Start},
 };
 use tasklease_tests::{
     Answer, BytesCodec, Database, RawWorker, Scheduler, client_without_deadline, ended, in_time, millis,
@@ -183,22 +186,24 @@ async fn a_spec_that_breaks_a_rule_is_refused_by_the_name_of_its_field() {
         (
             "delay",
             TaskSpec {
-                delay: negative,
+                start: negative.map(Start::Delay),
                 ..t()
             },
         ),
         (
             "delay",
             TaskSpec {
-                delay: millis(u64::from(u32::MAX) * 1_000),
+                start: millis(u64::from(u32::MAX) * 1_000).map(Start::Delay),
                 ..t()
             },
         ),
         (
             "start_time",
             TaskSpec {
-                delay: millis(1),
-                start_time: Some(prost_types::Timestamp::default()),
+                start: Some(Start::StartTime(prost_types::Timestamp {
+                    seconds: -1,
+                    nanos: 0,
+                })),
                 ..t()
             },
         ),

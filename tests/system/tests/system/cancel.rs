@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tasklease_proto::v1::{Outcome, RetryPolicy, TaskSpec, TaskState};
+use tasklease_proto::v1::{Outcome, RetryPolicy, TaskSpec, TaskState, task_spec::Start};
 use tasklease_tests::{
     Answer, Database, RawWorker, Scheduler, Stage, WorkerProcess, cancel_request, cancelled, ended, failed,
     millis, outcomes, spec, state_of, succeeded, with_payload,
@@ -38,7 +38,7 @@ async fn a_scheduled_task_ends_cancelled_at_once() {
     let scheduler = Scheduler::start(&database.url()).await;
     let client = scheduler.client();
     let later = TaskSpec {
-        delay: millis(3_600_000),
+        start: millis(3_600_000).map(Start::Delay),
         ..spec("t")
     };
     let task = client.submit(later).await.unwrap();
@@ -198,7 +198,7 @@ async fn a_worker_that_does_not_answer_loses_the_lease_after_the_grace() {
     let answer = ended(&client, &id).await;
     let task = answer.task.as_ref().unwrap();
     assert_eq!(task.state(), TaskState::Cancelled);
-    assert_eq!(task.error.as_ref().unwrap().r#type, "REVOKED");
+    assert_eq!(task.error.as_ref().unwrap().kind, "REVOKED");
     let late = worker.report(&lease, succeeded(&json!({}))).await;
     assert_eq!(late, Ok(Answer::Stale));
     assert_eq!(client.get(&id).await.unwrap(), answer);

@@ -1,6 +1,6 @@
 //! Which task comes first, and when one comes again.
 
-use tasklease_proto::v1::{Outcome, RetryPolicy, TaskSpec, TaskState};
+use tasklease_proto::v1::{Outcome, RetryPolicy, TaskSpec, TaskState, task_spec::Start};
 use tasklease_tests::{
     Database, Hello, RawWorker, Scheduler, attempts, ended, failed, millis, outcomes, spec, state_of,
     succeeded,
@@ -38,7 +38,7 @@ async fn a_delayed_task_does_not_start_before_its_time() {
     let client = scheduler.client();
     let mut worker = RawWorker::with_credit(&scheduler, "t", 5).await;
     let delayed = TaskSpec {
-        delay: millis(1_500),
+        start: millis(1_500).map(Start::Delay),
         ..spec("t")
     };
 
@@ -87,7 +87,7 @@ async fn failures_are_tried_again_after_a_back_off_and_counted_to_the_last() {
     let answer = ended(&client, &id).await;
     let task = answer.task.as_ref().unwrap();
     assert_eq!((task.state(), task.attempt), (TaskState::Failed, 3));
-    assert_eq!(task.error.as_ref().unwrap().r#type, "BROKEN");
+    assert_eq!(task.error.as_ref().unwrap().kind, "BROKEN");
     assert_eq!(outcomes(&answer), [Outcome::Failed; 3]);
     assert_eq!(attempts(&answer), [1, 2, 3]);
 }
@@ -112,6 +112,6 @@ async fn a_failed_task_waits_for_its_retry_and_shows_why() {
 
     assert_eq!(state_of(&client, &id).await, TaskState::Scheduled);
     let task = client.get(&id).await.unwrap().task.unwrap();
-    assert_eq!(task.error.unwrap().r#type, "BROKEN");
+    assert_eq!(task.error.unwrap().kind, "BROKEN");
     assert!(task.schedule_time.is_some());
 }

@@ -24,7 +24,7 @@ async fn code_that_fails_has_an_end_time_a_type_a_message_and_a_detail() {
     assert!(task.finish_time.is_some());
     let error = task.error.as_ref().unwrap();
     assert_eq!(
-        (&*error.r#type, &*error.message),
+        (&*error.kind, &*error.message),
         ("OUT_OF_PAPER", "the printer has no paper")
     );
     assert!(error.detail.contains("tray 2"), "{}", error.detail);
@@ -48,7 +48,7 @@ async fn a_panic_fails_the_task_and_not_the_worker() {
 
     let answer = ended(&client, &id).await;
     let error = answer.task.as_ref().unwrap().error.as_ref().unwrap();
-    assert_eq!(error.r#type, "PANIC");
+    assert_eq!(error.kind, "PANIC");
     assert!(error.message.contains("the roof is on fire"), "{}", error.message);
     let next = client
         .submit(with_payload("side_effect", &stage.payload()))

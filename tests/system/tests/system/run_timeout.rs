@@ -25,7 +25,7 @@ async fn code_that_takes_too_long_is_told_to_stop_and_the_run_counts_as_timed_ou
     let answer = ended(&client, &id).await;
     let task = answer.task.as_ref().unwrap();
     assert_eq!((task.state(), task.attempt), (TaskState::Failed, 1));
-    assert_eq!(task.error.as_ref().unwrap().r#type, "TIMED_OUT");
+    assert_eq!(task.error.as_ref().unwrap().kind, "TIMED_OUT");
     assert_eq!(outcomes(&answer), [Outcome::TimedOut]);
 }
 

@@ -3,7 +3,7 @@
 use futures_util::StreamExt as _;
 use serde_json::json;
 use tasklease_proto::v1::{
-    LogLine, LogReport, Progress, ProgressReport, TaskState, WatchTaskRequest, WatchTaskResponse,
+    LogLevel, LogLine, LogReport, Progress, ProgressReport, TaskState, WatchTaskRequest, WatchTaskResponse,
     report::Body, watch_task_response::Update,
 };
 use tasklease_tests::{Answer, Database, RawWorker, Scheduler, in_time, spec, succeeded};
@@ -102,7 +102,7 @@ async fn a_watch_of_a_finished_task_gives_its_history_and_ends_at_once() {
     let lease = worker.next_accepted().await;
     worker.report(&lease, progress(1)).await.unwrap();
     let line = LogLine {
-        level: "info".to_owned(),
+        level: LogLevel::Info.into(),
         message: "half of it".to_owned(),
         ..LogLine::default()
     };

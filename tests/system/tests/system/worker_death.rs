@@ -90,7 +90,7 @@ async fn a_task_that_was_in_the_hands_of_three_dying_workers_is_quarantined() {
     let answer = ended(&client, &id).await;
     let task = answer.task.as_ref().unwrap();
     assert_eq!(task.state(), TaskState::Failed);
-    assert_eq!(task.error.as_ref().unwrap().r#type, "POISONED");
+    assert_eq!(task.error.as_ref().unwrap().kind, "POISONED");
     assert_eq!(outcomes(&answer), [Outcome::Lost; 3]);
 }
 
@@ -136,7 +136,7 @@ async fn all_tasks_that_kill_workers_are_quarantined_and_those_beside_them_succe
         for id in killers {
             let task = ended(&client, id).await.task.unwrap();
             assert_eq!(task.state(), TaskState::Failed);
-            assert_eq!(task.error.as_ref().unwrap().r#type, "POISONED");
+            assert_eq!(task.error.as_ref().unwrap().kind, "POISONED");
         }
     };
     tokio::select! {
