@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn names_that_come_twice_count_once_and_no_queue_means_the_default_one() {
-        let hello = check(hello()).ok().expect("valid");
+        let hello = check(hello()).expect("valid");
         let texts: Vec<_> = hello.profile.task_types.iter().map(TaskType::as_str).collect();
         assert_eq!(texts, ["a", "b"]);
         let queues: Vec<_> = hello.profile.queues.iter().map(QueueName::as_str).collect();
