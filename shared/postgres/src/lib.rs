@@ -19,6 +19,8 @@
 //! the user `postgres`, or as uid 65534 where no such user exists, and hands the
 //! cluster's folder to that user.
 
+#![warn(missing_docs)]
+
 mod binaries;
 mod cluster;
 mod error;

@@ -5,6 +5,8 @@
 //! them, [`json`] turns payloads into JSON text and back, [`convert`] turns durations and times, [`codec`] frames
 //! messages. [`FILE_DESCRIPTOR_SET`] feeds reflection.
 
+#![warn(missing_docs)]
+
 pub mod codec;
 pub mod convert;
 pub mod json;
