@@ -11,8 +11,10 @@ use tasklease_scheduler::{
     domain::{
         ids::{GrantId, GrantKey, LaneId, SessionId, TaskId},
         name::{QueueName, TaskType},
-        new_task::{NewTask, Start, TaskOptions},
+        new_task::{NewTask, Start},
+        queue::QueueKey,
         report::ReportedOutcome,
+        task_spec::{TaskOptions, TaskSpec},
         verdict::{self, TimedOut, Verdict},
     },
     store::{BUNDLE, Claim, ClaimedTask, Database, DatabaseConfig, Mark, SubmitBatch, migrate},
@@ -170,9 +172,9 @@ impl SqlPath {
             for task in &tasks {
                 batch.push(task, self.lane);
             }
-            let us = self.db.submit(&batch).await?;
+            let commit = self.db.submit(&batch).await?;
             // A commit may become visible after a later one was claimed.
-            progress.lower_marks(Mark::before(0, us));
+            progress.lower_marks(Mark::before(0, commit.as_microsecond()));
             progress.submitted.notify_waiters();
             progress.submitted.notify_one();
         }
@@ -242,13 +244,15 @@ impl SqlPath {
         let (queue, task_type) = names()?;
         let task = || NewTask {
             id: TaskId(Uuid::now_v7()),
-            task_type: task_type.clone(),
-            queue: queue.clone(),
+            spec: TaskSpec {
+                task_type: task_type.clone(),
+                queue: queue.clone(),
+                priority: 0,
+                max_attempts: 3,
+                options: TaskOptions::default(),
+            },
             payload: load::payload(self.load.payload),
-            priority: 0,
             start: Start::Now,
-            max_attempts: 3,
-            options: TaskOptions::default(),
         };
         Ok(std::iter::repeat_with(task).take(count).collect())
     }
@@ -273,10 +277,10 @@ fn lower(mark: &Mutex<Mark>, to: Mark) {
     *mark = to.min(*mark);
 }
 
-fn names() -> anyhow::Result<(QueueName, TaskType)> {
+fn names() -> anyhow::Result<(QueueKey, TaskType)> {
     let bad = |violation| anyhow::anyhow!("a name is refused: {violation:?}");
     Ok((
-        QueueName::parse_or_default("", "queue").map_err(bad)?,
+        QueueKey::in_default(QueueName::parse_or_default("", "queue").map_err(bad)?),
         TaskType::parse("noop", "task_type").map_err(bad)?,
     ))
 }

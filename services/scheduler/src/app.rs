@@ -21,7 +21,7 @@ use crate::{
     },
     config::Config,
     domain::ids::ReplicaId,
-    engine::{Background, Engine, EngineConfig},
+    engine::{self, Background, EngineConfig},
     health,
     store::{Database, DatabaseConfig, MigrateError, StoreError, migrate},
 };
@@ -111,7 +111,7 @@ impl App {
             .unwrap_or_else(|| self.address().to_string());
         // The engine outlives the streams: what they took must still be flushed.
         let background = Background::new(&shutdown);
-        let engine = Engine::start(
+        let engine = engine::start(
             EngineConfig {
                 db: self.db.clone(),
                 timing: self.config.timing(),

@@ -76,8 +76,9 @@ pub struct Config {
           value_parser = time_span_within(Duration::ZERO..=MINUTE.saturating_mul(10)))]
     pub grace: Duration,
 
-    /// How many workers a task may cost before it is quarantined as FAILED, POISONED; 0 for any number. A worker that is
-    /// lost while it held several tasks counts half, and only against one that all such losses have in common.
+    /// How many workers may die with nothing but one task in hand before the task is quarantined as FAILED, POISONED;
+    /// 0 for any number. A death counts half if the task had company in which it was the only one that had been lost
+    /// before, and not at all if there were others of that kind.
     #[arg(long, env = "TASKLEASE_QUARANTINE_AFTER", value_name = "LOSSES", default_value_t = limits::LOSSES,
           value_parser = clap::value_parser!(i32).range(0..=1_000))]
     pub quarantine_after: i32,

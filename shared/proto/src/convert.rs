@@ -1,9 +1,8 @@
-//! Durations and times between the wire and the standard library.
+//! Durations and points in time between the wire and Rust.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-/// Nanoseconds in a second.
-const NANOS: i128 = 1_000_000_000;
+use jiff::Timestamp;
 
 /// Turns a wire duration into a [`Duration`]; `None` if it is negative or malformed.
 pub fn duration_from_wire(wire: &prost_types::Duration) -> Option<Duration> {
@@ -20,29 +19,21 @@ pub fn duration_to_wire(duration: Duration) -> prost_types::Duration {
     }
 }
 
-/// Microseconds since the Unix epoch of a wire timestamp; `None` if it is malformed or out of range.
-pub fn micros_from_timestamp(wire: &prost_types::Timestamp) -> Option<i64> {
-    if !(0..NANOS).contains(&i128::from(wire.nanos)) {
+/// Reads a wire timestamp; `None` if it is malformed or not between the years -9999 and 9999.
+pub fn timestamp_from_wire(wire: &prost_types::Timestamp) -> Option<Timestamp> {
+    if !(0..1_000_000_000).contains(&wire.nanos) {
         return None;
     }
-    wire.seconds
-        .checked_mul(1_000_000)?
-        .checked_add(i64::from(wire.nanos) / 1_000)
+    Timestamp::new(wire.seconds, wire.nanos).ok()
 }
 
-/// Wire timestamp of microseconds since the Unix epoch.
-pub fn timestamp_from_micros(micros: i64) -> prost_types::Timestamp {
+/// Turns a point in time into a wire timestamp.
+pub fn timestamp_to_wire(time: Timestamp) -> prost_types::Timestamp {
+    // Before 1970 jiff counts both parts down from there; the wire counts nanoseconds up from the second before.
+    let nanos = time.subsec_nanosecond();
     prost_types::Timestamp {
-        seconds: micros.div_euclid(1_000_000),
-        nanos: i32::try_from(micros.rem_euclid(1_000_000) * 1_000).unwrap_or(0),
-    }
-}
-
-/// Microseconds since the Unix epoch of a [`SystemTime`]; times outside the range are clamped.
-pub fn micros_from_system(time: SystemTime) -> i64 {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |m| -m),
+        seconds: time.as_second() - i64::from(nanos < 0),
+        nanos: nanos.rem_euclid(1_000_000_000),
     }
 }
 
@@ -73,17 +64,22 @@ mod tests {
         let duration = Duration::new(7, 250_000_000);
         assert_eq!(duration_from_wire(&duration_to_wire(duration)), Some(duration));
         for micros in [-1_500_000, -1, 0, 1, 1_700_000_000_123_456] {
-            assert_eq!(
-                micros_from_timestamp(&timestamp_from_micros(micros)),
-                Some(micros)
-            );
+            let time = Timestamp::from_microsecond(micros).expect("a time");
+            assert_eq!(timestamp_from_wire(&timestamp_to_wire(time)), Some(time));
         }
+    }
+
+    #[test]
+    fn a_wire_timestamp_counts_nanoseconds_up() {
+        let time = Timestamp::from_microsecond(-1_500_000).expect("a time");
+        let wire = timestamp_to_wire(time);
+        assert_eq!((wire.seconds, wire.nanos), (-2, 500_000_000));
     }
 
     #[test]
     fn a_timestamp_beyond_all_time_is_refused() {
         assert_eq!(
-            micros_from_timestamp(&prost_types::Timestamp {
+            timestamp_from_wire(&prost_types::Timestamp {
                 seconds: i64::MAX,
                 nanos: 0
             }),

@@ -1,6 +1,6 @@
 //! The numbers in the comments of the contract are those of the module `limits`.
 
-#![allow(clippy::expect_used)]
+#![allow(clippy::expect_used, reason = "tests may fail loudly")]
 
 use std::{collections::BTreeMap, time::Duration};
 

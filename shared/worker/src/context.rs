@@ -3,11 +3,11 @@
 use std::{
     fmt,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use tasklease_proto::{
-    convert::{micros_from_system, timestamp_from_micros},
+    convert::timestamp_to_wire,
     limits, text,
     v1::{self, LogLine},
 };
@@ -248,7 +248,7 @@ impl Context {
 }
 
 fn now() -> prost_types::Timestamp {
-    timestamp_from_micros(micros_from_system(SystemTime::now()))
+    timestamp_to_wire(jiff::Timestamp::now())
 }
 
 impl fmt::Debug for Context {

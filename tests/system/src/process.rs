@@ -92,6 +92,11 @@ impl Process {
             .unwrap_or_else(|error| panic!("cannot signal {}: {error}", self.name));
     }
 
+    /// True if it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
     /// Waits for its end.
     pub async fn ended(&mut self) -> ExitStatus {
         let what = format!("the end of {}", self.name);

@@ -53,6 +53,11 @@ impl WorkerProcess {
         self.process.terminate().await
     }
 
+    /// True if it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.has_ended()
+    }
+
     /// Waits until it has ended.
     pub async fn ended(&mut self) -> ExitStatus {
         self.process.ended().await

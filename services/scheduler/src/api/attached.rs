@@ -2,7 +2,7 @@
 
 use crate::{
     domain::ids::SessionId,
-    engine::{Engine, local_sessions::Generation},
+    engine::{Engine, Generation},
 };
 
 /// Detaches a stream from its session however the stream ends.

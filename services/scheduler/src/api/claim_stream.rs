@@ -18,7 +18,7 @@ use crate::{
         ids::{LaneId, SessionId},
         limits,
     },
-    engine::{Engine, Opened, local_sessions::ClaimPush, local_sessions::Generation},
+    engine::{ClaimPush, Engine, Generation, Opened},
     store::ClaimedTask,
 };
 
@@ -244,7 +244,7 @@ impl<'a> LaneNames<'a> {
             (self.queue, self.task_type) = self
                 .engine
                 .lane_name(lane)
-                .map(|(queue, task_type)| (queue.to_string(), task_type.to_string()))
+                .map(|(queue, task_type)| (queue.name.to_string(), task_type.to_string()))
                 .unwrap_or_default();
         }
         (self.queue.clone(), self.task_type.clone())

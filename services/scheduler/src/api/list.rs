@@ -17,7 +17,7 @@ use crate::{
         error::{Error, Violation},
         ids::{LaneId, TaskId},
         limits,
-        name::{QueueName, TaskType},
+        name::{Namespace, QueueName, TaskType},
         state::TaskState,
     },
     store::{Database, IdRanges, ListQuery, ListSource},
@@ -103,7 +103,7 @@ impl Filters {
             let (ids, rest) = self.look(db, below, look_at, size + 1 - tasks.len()).await?;
             for ids in ids.chunks(READ) {
                 for record in db.read_listed_tasks(ids).await? {
-                    if !self.wants(record.state) {
+                    if !self.wants(record.standing.state()) {
                         continue;
                     }
                     let id = record.id;
@@ -190,7 +190,10 @@ impl Filters {
 async fn lanes(db: &Database, query: &Query) -> Result<Option<Vec<LaneId>>, Error> {
     match (&query.queue, &query.task_type) {
         (None, None) => Ok(None),
-        (queue, task_type) => Ok(Some(db.find_lanes(queue.as_ref(), task_type.as_ref()).await?)),
+        (queue, task_type) => Ok(Some(
+            db.find_lanes(&Namespace::default(), queue.as_ref(), task_type.as_ref())
+                .await?,
+        )),
     }
 }
 

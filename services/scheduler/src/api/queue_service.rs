@@ -1,7 +1,7 @@
 //! QueueService: what waits, and whether it may start.
 
 use tasklease_proto::{
-    convert::timestamp_from_micros,
+    convert::timestamp_to_wire,
     v1::{self, queue_service_server::QueueService},
 };
 use tonic::{Request, Response, Status};
@@ -11,7 +11,8 @@ use crate::{
     domain::{
         error::{Error, Violation},
         limits,
-        name::QueueName,
+        name::{Namespace, QueueName},
+        queue::QueueKey,
     },
     store::{LaneStats, QueueRecord},
 };
@@ -31,13 +32,20 @@ impl QueueService for Api {
         let mut queues = self
             .engine
             .db()
-            .list_queues(&page.after, i64::try_from(page.size + 1).unwrap_or(i64::MAX))
+            .list_queues(
+                &Namespace::default(),
+                &page.after,
+                i64::try_from(page.size + 1).unwrap_or(i64::MAX),
+            )
             .await
             .map_err(Error::from)?;
         let mut next_page_token = String::new();
         if queues.len() > page.size {
             queues.pop();
-            next_page_token = queues.last().map(|queue| queue.name.clone()).unwrap_or_default();
+            next_page_token = queues
+                .last()
+                .map(|queue| queue.key.name.to_string())
+                .unwrap_or_default();
         }
         Ok(Response::new(v1::ListQueuesResponse {
             queues: queues.into_iter().map(Into::into).collect(),
@@ -53,13 +61,13 @@ impl QueueService for Api {
         let queue = if queue.is_empty() {
             None
         } else {
-            Some(parse(&queue)?)
+            Some(QueueName::parse(&queue, "queue").map_err(Error::from)?)
         };
         self.engine.flush_counts().await;
         let stats = self
             .engine
             .db()
-            .queue_stats(queue.as_ref(), limits::COUNTED_TASKS)
+            .queue_stats(&Namespace::default(), queue.as_ref(), limits::COUNTED_TASKS)
             .await
             .map_err(Error::from)?;
         Ok(Response::new(v1::GetQueueStatsResponse {
@@ -104,17 +112,17 @@ fn page_after(token: String) -> Result<String, Violation> {
     Ok(token)
 }
 
-fn parse(name: &str) -> Result<QueueName, Error> {
-    QueueName::parse(name, "queue").map_err(Error::from)
+fn parse(name: &str) -> Result<QueueKey, Error> {
+    Ok(QueueKey::in_default(QueueName::parse(name, "queue")?))
 }
 
 impl From<QueueRecord> for v1::Queue {
     fn from(queue: QueueRecord) -> Self {
         Self {
-            namespace: queue.namespace,
-            name: queue.name,
+            namespace: queue.key.namespace.to_string(),
+            name: queue.key.name.to_string(),
             paused: queue.paused,
-            create_time: Some(timestamp_from_micros(queue.created_us)),
+            create_time: Some(timestamp_to_wire(queue.created_at)),
         }
     }
 }
@@ -123,8 +131,8 @@ impl From<LaneStats> for v1::TaskTypeStats {
     fn from(stats: LaneStats) -> Self {
         Self {
             exact: stats.exact,
-            queue: stats.queue,
-            task_type: stats.task_type,
+            queue: stats.queue.name.to_string(),
+            task_type: stats.task_type.to_string(),
             workers: stats.workers,
             scheduled: stats.scheduled,
             blocked: 0,

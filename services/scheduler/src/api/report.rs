@@ -1,7 +1,7 @@
 //! Checks what workers report.
 
 use tasklease_proto::{
-    convert::micros_from_timestamp,
+    convert::timestamp_from_wire,
     json, limits, text,
     v1::{self, report::Body as Wire, succeeded::Output},
 };
@@ -125,7 +125,7 @@ fn progress(progress: v1::Progress) -> Result<EventKind, Violations> {
         percent: percent(progress.percent),
         message: name::text(progress.message, limits::MESSAGE_CHARS, "message"),
         card: card.and_then(card_text),
-        worker_us: valid(progress.worker_time.as_ref().and_then(micros_from_timestamp)),
+        worker_time: valid(progress.worker_time.as_ref().and_then(timestamp_from_wire)),
     })
     .map_err(|broken| broken.within("progress"))
 }
@@ -172,7 +172,7 @@ fn log(line: v1::LogLine) -> Result<EventKind, Violations> {
     checked!(EventKind::Log {
         level: level(line.level),
         message: name::text(line.message, limits::LOG_CHARS, "message"),
-        worker_us: valid(line.worker_time.as_ref().and_then(micros_from_timestamp)),
+        worker_time: valid(line.worker_time.as_ref().and_then(timestamp_from_wire)),
     })
     .map_err(|broken| broken.within("line"))
 }

@@ -22,7 +22,7 @@ use crate::{
         ids::{LeaseKey, SessionId},
         limits,
     },
-    engine::{Engine, EventFlow, local_sessions::ReportPush},
+    engine::{Engine, EventFlow, ReportPush},
 };
 
 /// Messages that may wait for a slow worker.

@@ -1,9 +1,10 @@
 //! Checks what clients submit; nothing invalid goes further than this.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use tasklease_proto::{
-    convert::{duration_from_wire, micros_from_system, micros_from_timestamp},
+    convert::{duration_from_wire, timestamp_from_wire},
     json,
     v1::{
         self,
@@ -19,7 +20,9 @@ use crate::domain::{
     ids::TaskId,
     limits,
     name::{QueueName, TaskType, labels, optional_text},
-    new_task::{NewTask, Start, TaskOptions},
+    new_task::{NewTask, Start},
+    queue::QueueKey,
+    task_spec::{TaskOptions, TaskSpec},
 };
 
 /// What a check needs to know beside the spec.
@@ -28,34 +31,41 @@ pub(super) struct SpecRules {
     /// Bound of a payload as JSON text, in bytes.
     pub(super) payload_bytes: usize,
     /// The scheduler's clock; only decides whether a client's own id is plausible.
-    pub(super) now: SystemTime,
+    pub(super) now: Timestamp,
 }
 
 /// Checks a spec; violations name fields relative to it.
-pub(super) fn check(spec: v1::TaskSpec, rules: SpecRules) -> Result<NewTask, Violations> {
-    checked!(NewTask {
-        id: task_id(&spec.task_id, rules.now),
-        task_type: TaskType::parse(spec.task_type, "task_type"),
-        queue: QueueName::parse_or_default(spec.queue, "queue"),
-        payload: payload(spec.input, rules.payload_bytes),
-        priority: in_range(spec.priority, -limits::PRIORITY..=limits::PRIORITY, "priority"),
-        start: start(spec.start),
-        max_attempts: max_attempts(spec.max_attempts),
+pub(super) fn check(wire: v1::TaskSpec, rules: SpecRules) -> Result<NewTask, Violations> {
+    let asked = checked!(TaskSpec {
+        task_type: TaskType::parse(wire.task_type, "task_type"),
+        queue: queue(wire.queue),
+        priority: in_range(wire.priority, -limits::PRIORITY..=limits::PRIORITY, "priority"),
+        max_attempts: max_attempts(wire.max_attempts),
         options: checked!(TaskOptions {
-            title: optional_text(spec.title, limits::LINE_CHARS, "title"),
-            description: optional_text(spec.description, limits::TEXT_CHARS, "description"),
-            owner: optional_text(spec.owner, limits::LINE_CHARS, "owner"),
-            labels: labels(spec.labels, "labels"),
-            parent: optional_id(&spec.parent_id, "parent_id"),
+            title: optional_text(wire.title, limits::LINE_CHARS, "title"),
+            description: optional_text(wire.description, limits::TEXT_CHARS, "description"),
+            owner: optional_text(wire.owner, limits::LINE_CHARS, "owner"),
+            labels: labels(wire.labels, "labels"),
+            parent: optional_id(&wire.parent_id, "parent_id"),
             retry_of: valid(None),
-            backoff: backoff(spec.retry_policy.as_ref()),
-            run_timeout: run_timeout(spec.run_timeout.as_ref()),
-            traceparent: optional_text(spec.traceparent, limits::LINE_CHARS, "traceparent"),
+            backoff: backoff(wire.retry_policy.as_ref()),
+            run_timeout: run_timeout(wire.run_timeout.as_ref()),
+            traceparent: optional_text(wire.traceparent, limits::LINE_CHARS, "traceparent"),
         }),
+    });
+    checked!(NewTask {
+        id: task_id(&wire.task_id, rules.now),
+        spec: asked,
+        payload: payload(wire.input, rules.payload_bytes),
+        start: start(wire.start),
     })
 }
 
-fn task_id(text: &str, now: SystemTime) -> Result<TaskId, Violation> {
+fn queue(name: String) -> Result<QueueKey, Violation> {
+    QueueName::parse_or_default(name, "queue").map(QueueKey::in_default)
+}
+
+fn task_id(text: &str, now: Timestamp) -> Result<TaskId, Violation> {
     let violation = |problem| Violation::new("task_id", problem);
     if text.is_empty() {
         return Ok(TaskId(Uuid::now_v7()));
@@ -66,8 +76,9 @@ fn task_id(text: &str, now: SystemTime) -> Result<TaskId, Violation> {
         .filter(|_| id.get_version_num() == 7)
         .map(|time| time.to_unix())
         .ok_or_else(|| violation("must be a UUID of version 7"))?;
-    let now = micros_from_system(now) / 1_000_000;
-    let skew = i64::try_from(seconds).unwrap_or(i64::MAX).abs_diff(now);
+    let skew = i64::try_from(seconds)
+        .unwrap_or(i64::MAX)
+        .abs_diff(now.as_second());
     if skew > limits::ID_CLOCK_SKEW.as_secs() {
         return Err(violation("must be a UUID of version 7 made within a day of now"));
     }
@@ -162,9 +173,8 @@ fn start(wire: Option<WireStart>) -> Result<Start, Violation> {
         Some(WireStart::Delay(delay)) => Ok(wait(Some(&delay), "delay")?
             .filter(|delay| delay.as_micros() > 0)
             .map_or(Start::Now, Start::After)),
-        Some(WireStart::StartTime(time)) => micros_from_timestamp(&time)
-            // Year 9999, the end of wire timestamps.
-            .filter(|us| (0..=253_402_300_799_000_000).contains(us))
+        Some(WireStart::StartTime(time)) => timestamp_from_wire(&time)
+            .filter(|time| *time >= Timestamp::UNIX_EPOCH)
             .map(Start::At)
             .ok_or_else(|| Violation::new("start_time", "must be a time from 1970 to 9999")),
     }
@@ -192,14 +202,14 @@ fn backoff(policy: Option<&v1::RetryPolicy>) -> Result<Option<Backoff>, Violatio
 
 #[cfg(test)]
 mod tests {
-    use prost_types::{Duration as WireDuration, Struct, Timestamp, Value, value::Kind};
+    use prost_types::{Duration as WireDuration, Struct, Timestamp as WireTimestamp, Value, value::Kind};
 
     use super::*;
 
     fn rules() -> SpecRules {
         SpecRules {
             payload_bytes: 64,
-            now: SystemTime::now(),
+            now: Timestamp::now(),
         }
     }
 
@@ -224,14 +234,14 @@ mod tests {
         let task = check(spec(), rules()).expect("valid");
         assert_eq!(
             (
-                task.queue.as_str(),
+                task.spec.queue.name.as_str(),
                 task.payload.as_str(),
-                task.max_attempts,
+                task.spec.max_attempts,
                 task.start
             ),
             ("default", "{}", 5, Start::Now)
         );
-        assert_eq!(task.options, TaskOptions::default());
+        assert_eq!(task.spec.options, TaskOptions::default());
         assert_eq!(task.id.0.get_version_num(), 7);
     }
 
@@ -326,13 +336,13 @@ mod tests {
             ..spec()
         };
         let delay = |seconds, nanos| at(WireStart::Delay(WireDuration { seconds, nanos }));
-        let time = |seconds| at(WireStart::StartTime(Timestamp { seconds, nanos: 0 }));
+        let time = |seconds| at(WireStart::StartTime(WireTimestamp { seconds, nanos: 0 }));
         for (spec, start) in [
             (spec(), Start::Now),
             (delay(0, 0), Start::Now),
             (delay(0, 999), Start::Now),
             (delay(3, 0), Start::After(Duration::from_secs(3))),
-            (time(12), Start::At(12_000_000)),
+            (time(12), Start::At(Timestamp::from_second(12).expect("a time"))),
         ] {
             assert_eq!(check(spec, rules()).expect("valid").start, start);
         }
@@ -370,7 +380,7 @@ mod tests {
         )
         .expect("valid");
         assert_eq!(
-            task.options.backoff.map(|b| b.initial),
+            task.spec.options.backoff.map(|b| b.initial),
             Some(Duration::from_secs(5))
         );
     }

@@ -1,20 +1,20 @@
 //! Tasks, runs, progress and events as the wire has them.
 
-use bytes::Bytes;
+use jiff::Timestamp;
 use prost::Message as _;
 use prost_types::Struct;
 use serde::{Deserialize, Serialize};
-use tasklease_proto::{convert::timestamp_from_micros, json, v1};
+use tasklease_proto::{convert::timestamp_to_wire, json, v1};
 
 use crate::{
     domain::{
         ids::TaskId,
         limits,
-        name::DEFAULT_NAMESPACE,
         new_task::{NewTask, Start},
         report::{EventKind, TaskError},
         state::TaskState,
-        task::{ProgressRecord, RunRecord, TaskRecord},
+        task::{ProgressRecord, RunRecord, Standing, TaskRecord},
+        task_spec::TaskSpec,
     },
     store::StoredEvent,
 };
@@ -40,7 +40,11 @@ pub(super) fn payload_format(number: i32) -> v1::PayloadFormat {
 /// A task with its payload and result: as the caller wants them, or as JSON text if a `Struct` would say something else
 /// or be too large.
 pub(super) fn with_payload(mut record: TaskRecord, format: v1::PayloadFormat) -> v1::Task {
-    let texts = (record.payload.take(), record.result.take());
+    let result = match &mut record.standing {
+        Standing::Succeeded { result, .. } => result.take(),
+        _ => None,
+    };
+    let payload = record.payload.take();
     let mut task = v1::Task::from(record);
     let room = limits::MESSAGE_BYTES.saturating_sub(task.encoded_len());
     let exact = |text: &Option<String>, room: usize| {
@@ -48,7 +52,6 @@ pub(super) fn with_payload(mut record: TaskRecord, format: v1::PayloadFormat) ->
             .filter(|_| format == v1::PayloadFormat::Unspecified)
             .and_then(|text| json::exact_struct(text, room))
     };
-    let (payload, result) = texts;
     let result_bytes = result.as_ref().map_or(0, String::len);
     task.payload = exact(&payload, room.saturating_sub(result_bytes));
     if task.payload.is_none() {
@@ -89,40 +92,61 @@ pub(super) const FIELD_BYTES: usize = 6;
 
 impl From<TaskRecord> for v1::Task {
     /// Without payload and result.
-    fn from(task: TaskRecord) -> Self {
+    fn from(record: TaskRecord) -> Self {
+        let TaskRecord {
+            id,
+            spec,
+            payload: _,
+            created_at,
+            standing,
+            last_run,
+        } = record;
+        let task = Self {
+            create_time: Some(timestamp_to_wire(created_at)),
+            schedule_time: standing.due_at().map(timestamp_to_wire),
+            state: i32::from(standing.state() as i16),
+            cancel_requested: standing.is_cancel_requested(),
+            finish_time: standing.finished_at().map(timestamp_to_wire),
+            cancel_reason: standing.cancel_reason().unwrap_or_default().to_owned(),
+            ..asked_for(id, spec)
+        };
+        let Some(run) = last_run else { return task };
         Self {
-            id: task.id.to_string(),
-            namespace: task.namespace,
-            task_type: task.task_type,
-            queue: task.queue,
-            payload: None,
-            priority: task.priority,
-            title: task.title.unwrap_or_default(),
-            description: task.description.unwrap_or_default(),
-            owner: task.owner.unwrap_or_default(),
-            labels: task
-                .labels
-                .and_then(|labels| serde_json::from_str(&labels).ok())
-                .unwrap_or_default(),
-            parent_id: task.parent.map(|id| id.to_string()).unwrap_or_default(),
-            retry_of: task.retry_of.map(|id| id.to_string()).unwrap_or_default(),
-            max_attempts: task.max_attempts,
-            create_time: Some(timestamp_from_micros(task.created_us)),
-            schedule_time: task.due_us.map(timestamp_from_micros),
-            state: i32::from(task.state as i16),
-            attempt: task.attempt,
-            lease_token: i64::from(task.lease_token.0),
-            cancel_requested: task.cancel_requested,
-            worker: task.worker.unwrap_or_default(),
-            start_time: task.started_us.map(timestamp_from_micros),
-            finish_time: task.finished_us.map(timestamp_from_micros),
-            progress: task.progress.map(progress),
-            result: None,
-            error: task.error.map(Into::into),
-            payload_json: Bytes::new(),
-            result_json: Bytes::new(),
-            cancel_reason: task.cancel_reason.unwrap_or_default(),
+            attempt: run.attempt,
+            lease_token: i64::from(run.lease_token.0),
+            worker: run.worker.unwrap_or_default(),
+            start_time: run.started_at.map(timestamp_to_wire),
+            progress: run.progress.map(progress),
+            error: run.error.map(Into::into),
+            ..task
         }
+    }
+}
+
+/// What a submitter asked for; all that came of it is left out.
+fn asked_for(id: TaskId, spec: TaskSpec) -> v1::Task {
+    let TaskSpec {
+        task_type,
+        queue,
+        priority,
+        max_attempts,
+        options,
+    } = spec;
+    let id_text = |id: Option<TaskId>| id.map(|id| id.to_string()).unwrap_or_default();
+    v1::Task {
+        id: id.to_string(),
+        namespace: queue.namespace.to_string(),
+        task_type: task_type.to_string(),
+        queue: queue.name.to_string(),
+        priority: i32::from(priority),
+        title: options.title.unwrap_or_default(),
+        description: options.description.unwrap_or_default(),
+        owner: options.owner.unwrap_or_default(),
+        labels: options.labels.into_iter().collect(),
+        parent_id: id_text(options.parent),
+        retry_of: id_text(options.retry_of),
+        max_attempts: i32::from(max_attempts),
+        ..Default::default()
     }
 }
 
@@ -135,42 +159,22 @@ pub(super) struct JustStored {
 impl JustStored {
     /// All but the times.
     pub(super) fn new(task: &NewTask) -> Self {
-        let options = &task.options;
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        let id = |id: Option<TaskId>| id.map(|id| id.to_string()).unwrap_or_default();
-        let task_message = v1::Task {
-            id: task.id.to_string(),
-            namespace: DEFAULT_NAMESPACE.to_owned(),
-            task_type: task.task_type.to_string(),
-            queue: task.queue.to_string(),
-            priority: i32::from(task.priority),
-            title: text(&options.title),
-            description: text(&options.description),
-            owner: text(&options.owner),
-            labels: options.labels.clone().into_iter().collect(),
-            parent_id: id(options.parent),
-            retry_of: id(options.retry_of),
-            max_attempts: i32::from(task.max_attempts),
-            ..Default::default()
-        };
         Self {
-            task: task_message,
+            task: asked_for(task.id, task.spec.clone()),
             start: task.start,
         }
     }
 
-    /// The task as it stood at its commit, microseconds since 1970.
-    pub(super) fn at(mut self, commit_us: i64) -> v1::Task {
-        let start_us = match self.start {
-            Start::Now => commit_us,
-            Start::At(us) => us,
-            Start::After(delay) => {
-                commit_us.saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX))
-            }
+    /// The task as it stood at its commit.
+    pub(super) fn at(mut self, commit: Timestamp) -> v1::Task {
+        let start = match self.start {
+            Start::Now => commit,
+            Start::At(time) => time,
+            Start::After(delay) => commit.saturating_add(delay).unwrap_or(Timestamp::MAX),
         };
-        self.task.create_time = Some(timestamp_from_micros(commit_us));
-        let state = if start_us > commit_us {
-            self.task.schedule_time = Some(timestamp_from_micros(start_us));
+        self.task.create_time = Some(timestamp_to_wire(commit));
+        let state = if start > commit {
+            self.task.schedule_time = Some(timestamp_to_wire(start));
             TaskState::Scheduled
         } else {
             TaskState::Pending
@@ -197,8 +201,8 @@ impl From<RunRecord> for v1::Run {
             attempt: run.attempt,
             outcome: i32::from(run.outcome as i16),
             worker: run.worker.unwrap_or_default(),
-            start_time: run.started_us.map(timestamp_from_micros),
-            finish_time: run.finished_us.map(timestamp_from_micros),
+            start_time: run.started_at.map(timestamp_to_wire),
+            finish_time: run.finished_at.map(timestamp_to_wire),
             error: run.error.map(Into::into),
             cancel_reason: run.cancel_reason.unwrap_or_default(),
         }
@@ -212,23 +216,23 @@ impl From<StoredEvent> for v1::watch_task_response::Update {
                 percent,
                 message,
                 card,
-                worker_us,
+                worker_time,
             } => Self::Progress(progress(ProgressRecord {
                 percent,
                 message,
                 card,
-                at_us: stored.at_us,
-                worker_us,
+                stored_at: stored.stored_at,
+                worker_time,
             })),
             EventKind::Log {
                 level,
                 message,
-                worker_us,
+                worker_time,
             } => Self::Log(v1::LogLine {
                 level: v1::LogLevel::from_name(&level).into(),
                 message,
-                time: Some(timestamp_from_micros(stored.at_us)),
-                worker_time: worker_us.map(timestamp_from_micros),
+                time: Some(timestamp_to_wire(stored.stored_at)),
+                worker_time: worker_time.map(timestamp_to_wire),
             }),
         }
     }
@@ -246,7 +250,7 @@ fn progress(record: ProgressRecord) -> v1::Progress {
         body: card.body,
         image: card.image,
         detail: card.detail.map(json::struct_from_map),
-        update_time: Some(timestamp_from_micros(record.at_us)),
-        worker_time: record.worker_us.map(timestamp_from_micros),
+        update_time: Some(timestamp_to_wire(record.stored_at)),
+        worker_time: record.worker_time.map(timestamp_to_wire),
     }
 }

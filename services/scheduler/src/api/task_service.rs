@@ -1,10 +1,8 @@
 //! TaskService: submitting, reading and steering tasks.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashSet, time::Duration};
 
+use jiff::Timestamp;
 use tasklease_proto::v1::{self, task_service_server::TaskService};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -20,10 +18,8 @@ use crate::{
     domain::{
         error::{Error, Violation},
         ids::TaskId,
-        limits,
-        name::{self, QueueName, TaskType},
-        new_task::{NewTask, TaskOptions},
-        state::TaskState,
+        limits, name,
+        new_task::NewTask,
         task::TaskRecord,
     },
     engine::Stored,
@@ -122,7 +118,8 @@ impl TaskService for Api {
     ) -> Result<Response<v1::RetryTaskResponse>, Status> {
         let id = task_id(&request.into_inner().task_id)?;
         let old = self.read(id, Detail::Full).await?;
-        let task = self.submit_one(repeat(old)?).await?;
+        let again = NewTask::repeating(old, TaskId(Uuid::now_v7()))?;
+        let task = self.submit_one(again).await?;
         Ok(Response::new(v1::RetryTaskResponse { task: Some(task) }))
     }
 
@@ -132,7 +129,7 @@ impl TaskService for Api {
     ) -> Result<Response<v1::DeleteTaskResponse>, Status> {
         let id = task_id(&request.into_inner().task_id)?;
         if !self.engine.delete(id).await? {
-            let state = self.read(id, Detail::Summary).await?.state;
+            let state = self.read(id, Detail::Summary).await?.standing.state();
             return Err(Error::WrongState {
                 task: id,
                 state,
@@ -148,7 +145,7 @@ impl Api {
     fn rules(&self) -> SpecRules {
         SpecRules {
             payload_bytes: self.limits.payload_bytes,
-            now: SystemTime::now(),
+            now: Timestamp::now(),
         }
     }
 
@@ -156,7 +153,7 @@ impl Api {
     async fn submit_one(&self, task: NewTask) -> Result<v1::Task, Error> {
         let (id, just_stored) = (task.id, JustStored::new(&task));
         match self.engine.submit(vec![task]).await? {
-            Stored::Created(us) => Ok(just_stored.at(us)),
+            Stored::Created(commit) => Ok(just_stored.at(commit)),
             Stored::AlreadyStored => match self.engine.db().read_task(id, Detail::Summary).await? {
                 Some(task) => Ok(task.into()),
                 None => Err(Error::TaskDeleted(id)),
@@ -217,39 +214,4 @@ fn check_batch(specs: Vec<v1::TaskSpec>, rules: SpecRules) -> Result<Vec<NewTask
         tasks.extend(violations.keep(task.map_err(|broken| broken.within(&parent))));
     }
     Ok(violations.finish(Some(tasks))?)
-}
-
-/// The same work as a task that ended without success, as a new task.
-fn repeat(old: TaskRecord) -> Result<NewTask, Error> {
-    if !matches!(old.state, TaskState::Failed | TaskState::Cancelled) {
-        return Err(Error::WrongState {
-            task: old.id,
-            state: old.state,
-            needs: "only a failed or cancelled task can be retried",
-        });
-    }
-    let number = |n: i32| i16::try_from(n).map_err(|_| Error::Internal);
-    Ok(NewTask {
-        id: TaskId(Uuid::now_v7()),
-        task_type: TaskType::parse(&old.task_type, "task_type")?,
-        queue: QueueName::parse(&old.queue, "queue")?,
-        payload: old.payload.unwrap_or_else(|| "{}".into()),
-        priority: number(old.priority)?,
-        start: crate::domain::new_task::Start::Now,
-        max_attempts: number(old.max_attempts)?,
-        options: TaskOptions {
-            title: old.title,
-            description: old.description,
-            owner: old.owner,
-            labels: old
-                .labels
-                .and_then(|labels| serde_json::from_str(&labels).ok())
-                .unwrap_or_default(),
-            parent: old.parent,
-            retry_of: Some(old.id),
-            backoff: old.backoff,
-            run_timeout: old.run_timeout,
-            traceparent: old.traceparent,
-        },
-    })
 }

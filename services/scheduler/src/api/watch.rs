@@ -1,11 +1,12 @@
 //! WatchTask: a snapshot, every update, the end; resumable on any replica.
 //!
-//! The stream carries what the database says, never what memory says: the hub only tells that something is new, so every
+//! The stream carries what the database says, never what memory says: the engine only tells that something is new, so every
 //! watcher sees everything, whichever replica it asked. Nothing is read before the client has room for it, so a client
 //! that does not read costs no more than one message and one page of events.
 
 use std::{pin::Pin, time::Duration};
 
+use jiff::Timestamp;
 use tasklease_proto::{
     convert::duration_to_wire,
     v1::{self, watch_task_response::Update},
@@ -20,12 +21,9 @@ use crate::{
         error::Error,
         ids::{LeaseToken, TaskId},
         state::TaskState,
-        task::{EventCursor, Standing, TaskRecord},
+        task::{EventCursor, TaskRecord, TaskVersion},
     },
-    engine::{
-        Engine,
-        hub::{Seen, Watcher},
-    },
+    engine::{Engine, Seen, Watcher},
     store::{Detail, EventPage, StoreError, StoredEvent},
 };
 
@@ -54,11 +52,11 @@ pub(super) async fn open(
     request: &v1::WatchTaskRequest,
 ) -> Result<WatchStream, Error> {
     let cursor = parse_cursor(&request.cursor)?;
-    if api.engine.hub().len() >= api.limits.watched_tasks {
+    if api.engine.watchers().len() >= api.limits.watched_tasks {
         return Err(Error::Overloaded("too many tasks are watched on this replica"));
     }
     // Watching begins before the first look, so that nothing falls between.
-    let watcher = api.engine.hub().watch(id);
+    let watcher = api.engine.watchers().watch(id);
     let record = api
         .engine
         .db()
@@ -126,8 +124,8 @@ impl Follow {
                 let record = self.read(Detail::Full).await?;
                 return self.send_task(Update::Ended, record, self.cursor).await;
             }
-            let standing = self.news(&mut watcher, &shown, &mut handled).await?;
-            if shown.differs_from(&standing) {
+            let version = self.next_version(&mut watcher, &shown, &mut handled).await?;
+            if shown.differs_from(&version) {
                 let record = self.read(Detail::Summary).await?;
                 let now = Shown::of(&record);
                 if now != shown && !now.state.is_final() {
@@ -144,23 +142,23 @@ impl Follow {
     }
 
     /// Waits until the task stands otherwise than was shown, or has an event that was not sent.
-    async fn news(
+    async fn next_version(
         &mut self,
         watcher: &mut Watcher,
         shown: &Shown,
         handled: &mut Seen,
-    ) -> Result<Standing, WatchEnd> {
+    ) -> Result<TaskVersion, WatchEnd> {
         loop {
             let seen = watcher.seen();
             match seen {
                 Seen::Gone => return Err(WatchEnd::Failed(Error::TaskNotFound(self.task))),
-                // What the hub saw may be older than what was read since; it is not sent twice.
-                Seen::Task(standing)
+                // What was seen may be older than what was read since; it is not sent twice.
+                Seen::Task(version)
                     if seen != *handled
-                        && (shown.differs_from(&standing) || standing.last_event > self.cursor) =>
+                        && (shown.differs_from(&version) || version.last_event > self.cursor) =>
                 {
                     *handled = seen;
-                    return Ok(standing);
+                    return Ok(version);
                 }
                 Seen::Task(_) | Seen::NotYet => {}
             }
@@ -185,7 +183,7 @@ impl Follow {
             for event in events {
                 let lease_token = event.event.lease.token;
                 if let Some(record) =
-                    changed.take_if(|task| follows(lease_token, task.state, task.lease_token))
+                    changed.take_if(|task| follows(lease_token, task.standing.state(), task.lease_token()))
                 {
                     self.send_task(Update::Changed, record, self.cursor).await?;
                 }
@@ -210,7 +208,7 @@ impl Follow {
         record: TaskRecord,
         cursor: EventCursor,
     ) -> Result<(), WatchEnd> {
-        let (lease_token, attempt) = (record.lease_token, record.attempt);
+        let (lease_token, attempt) = (record.lease_token(), record.attempt());
         let task = task::with_payload(record, self.format);
         self.send(update(task), cursor, lease_token, attempt).await
     }
@@ -274,33 +272,33 @@ struct Shown {
     state: TaskState,
     lease_token: LeaseToken,
     cancel_requested: bool,
-    due_us: Option<i64>,
+    due_at: Option<Timestamp>,
 }
 
 impl Shown {
     fn of(task: &TaskRecord) -> Self {
         Self {
-            state: task.state,
-            lease_token: task.lease_token,
-            cancel_requested: task.cancel_requested,
-            due_us: task.due_us,
+            state: task.standing.state(),
+            lease_token: task.lease_token(),
+            cancel_requested: task.standing.is_cancel_requested(),
+            due_at: task.standing.due_at(),
         }
     }
 
-    fn differs_from(&self, standing: &Standing) -> bool {
-        let Standing {
+    fn differs_from(&self, version: &TaskVersion) -> bool {
+        let TaskVersion {
             state,
             lease_token,
             cancel_requested,
-            due_us,
+            due_at,
             last_event: _,
-        } = *standing;
+        } = *version;
         *self
             != Self {
                 state,
                 lease_token,
                 cancel_requested,
-                due_us,
+                due_at,
             }
     }
 }

@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 use tasklease_proto::{
-    convert::timestamp_from_micros,
+    convert::timestamp_to_wire,
     v1::{self, worker_service_server::WorkerService},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -92,8 +92,8 @@ impl From<WorkerRecord> for v1::Worker {
             labels: worker.labels.into_iter().collect(),
             slots: worker.slots,
             running: worker.running,
-            create_time: Some(timestamp_from_micros(worker.created_us)),
-            heartbeat_time: Some(timestamp_from_micros(worker.heartbeat_us)),
+            create_time: Some(timestamp_to_wire(worker.created_at)),
+            heartbeat_time: Some(timestamp_to_wire(worker.heartbeat_at)),
             scheduler: worker.scheduler,
         }
     }

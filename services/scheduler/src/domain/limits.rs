@@ -2,7 +2,7 @@
 
 pub use tasklease_proto::limits::*;
 
-/// Lost workers that held a task, after which the task is quarantined.
+/// Deaths of workers that held nothing but a task after which the task is quarantined.
 pub const LOSSES: i32 = 3;
 /// Combinations of a queue and a task type that tasks were ever submitted to.
 pub const LANES: i64 = 20_000;

@@ -7,9 +7,6 @@ use std::{
 
 use super::{error::Violation, limits};
 
-/// The tenant of all tasks, until there are others.
-pub const DEFAULT_NAMESPACE: &str = "default";
-
 /// The queue of a task that names none.
 pub const DEFAULT_QUEUE: &str = "default";
 
@@ -51,6 +48,17 @@ name! {
 name! {
     /// A named stream of tasks.
     QueueName
+}
+name! {
+    /// A tenant: what owns queues and tasks.
+    Namespace
+}
+
+impl Default for Namespace {
+    /// The namespace of all tasks, until there are others.
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
 }
 
 impl QueueName {

@@ -1,11 +1,14 @@
 //! A task that passed every check and waits to be stored.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::{
-    backoff::Backoff,
+    error::Error,
     ids::TaskId,
-    name::{QueueName, TaskType},
+    task::{Standing, TaskRecord},
+    task_spec::{TaskOptions, TaskSpec},
 };
 
 /// When a task may start.
@@ -13,59 +16,49 @@ use super::{
 pub enum Start {
     /// At once.
     Now,
-    /// So long after its commit.
+    /// This long after its commit; never zero.
     After(Duration),
-    /// At a point in time, microseconds since 1970.
-    At(i64),
+    At(Timestamp),
 }
 
 /// A valid task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTask {
-    /// Its id.
     pub id: TaskId,
-    /// Selects the code.
-    pub task_type: TaskType,
-    /// Where it waits.
-    pub queue: QueueName,
+    pub spec: TaskSpec,
     /// The input, JSON text of one object.
     pub payload: String,
-    /// -100 to 100, higher first.
-    pub priority: i16,
-    /// When it may start.
     pub start: Start,
-    /// Most counted runs.
-    pub max_attempts: i16,
-    /// What most tasks do not use.
-    pub options: TaskOptions,
-}
-
-/// What most tasks do not use.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TaskOptions {
-    /// A line for people.
-    pub title: Option<String>,
-    /// A text for people.
-    pub description: Option<String>,
-    /// Who it belongs to.
-    pub owner: Option<String>,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// The task that submitted it.
-    pub parent: Option<TaskId>,
-    /// The finished task that it repeats.
-    pub retry_of: Option<TaskId>,
-    /// What waits between attempts, if not the default.
-    pub backoff: Option<Backoff>,
-    /// Longest time a run may take.
-    pub run_timeout: Option<Duration>,
-    /// W3C trace context.
-    pub traceparent: Option<String>,
 }
 
 impl NewTask {
     /// Bytes that a batch counts for it, an estimate of what crosses to the database.
     pub fn weight(&self) -> usize {
-        self.payload.len() + self.options.description.as_ref().map_or(0, String::len) + 256
+        let description = self.spec.options.description.as_ref();
+        self.payload.len() + description.map_or(0, String::len) + 256
+    }
+
+    /// The same work, under its own id, as a task that ended without success and was read with its payload.
+    ///
+    /// # Errors
+    /// A task that goes on, or has succeeded.
+    pub fn repeating(old: TaskRecord, id: TaskId) -> Result<Self, Error> {
+        if !matches!(old.standing, Standing::Failed { .. } | Standing::Cancelled { .. }) {
+            return Err(Error::WrongState {
+                task: old.id,
+                state: old.standing.state(),
+                needs: "only a failed or cancelled task can be retried",
+            });
+        }
+        let options = TaskOptions {
+            retry_of: Some(old.id),
+            ..old.spec.options
+        };
+        Ok(Self {
+            id,
+            spec: TaskSpec { options, ..old.spec },
+            payload: old.payload.ok_or(Error::Internal)?,
+            start: Start::Now,
+        })
     }
 }

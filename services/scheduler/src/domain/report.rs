@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::ids::LeaseKey;
 
 /// Why a run did not succeed, bounded and free of control characters.
@@ -77,8 +79,8 @@ pub enum EventKind {
         message: String,
         /// Heading, body, image and detail as JSON text of one object, if any is set.
         card: Option<String>,
-        /// When the code reported it, by the worker's clock, microseconds since 1970.
-        worker_us: Option<i64>,
+        /// When the code reported it, by the worker's clock.
+        worker_time: Option<Timestamp>,
     },
     /// A logged line.
     Log {
@@ -86,7 +88,7 @@ pub enum EventKind {
         level: String,
         /// The line.
         message: String,
-        /// When the code logged it, by the worker's clock, microseconds since 1970.
-        worker_us: Option<i64>,
+        /// When the code logged it, by the worker's clock.
+        worker_time: Option<Timestamp>,
     },
 }

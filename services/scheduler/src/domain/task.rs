@@ -1,77 +1,132 @@
 //! A task as it stands, read from the database.
 
-use std::time::Duration;
+use jiff::Timestamp;
 
 use super::{
-    backoff::Backoff,
-    ids::{LaneId, LeaseToken, TaskId},
+    ids::{LeaseToken, TaskId},
     outcome::Outcome,
     report::TaskError,
     state::TaskState,
+    task_spec::TaskSpec,
 };
 
-/// A task as it stands. Times are microseconds since 1970, database clock.
+/// A task as it stands. Times are those of the database's clock.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskRecord {
-    /// Its id.
     pub id: TaskId,
-    /// The tenant.
-    pub namespace: String,
-    /// Where it waits or waited.
-    pub queue: String,
-    /// Selects the code.
-    pub task_type: String,
-    /// Its queue and type.
-    pub lane: LaneId,
-    /// Where it stands.
-    pub state: TaskState,
-    /// Number of the current or last counted run.
-    pub attempt: i32,
-    /// The current or last lease.
-    pub lease_token: LeaseToken,
-    /// True while it can only end CANCELLED.
-    pub cancel_requested: bool,
-    /// Name of the current or last worker.
-    pub worker: Option<String>,
-    /// Start of the current or last run.
-    pub started_us: Option<i64>,
-    /// When it ended.
-    pub finished_us: Option<i64>,
-    /// While SCHEDULED, when it may run.
-    pub due_us: Option<i64>,
-    /// When it was submitted.
-    pub created_us: i64,
-    /// Higher first.
-    pub priority: i32,
-    /// Most counted runs.
-    pub max_attempts: i32,
-    /// A line for people.
-    pub title: Option<String>,
-    /// A text for people.
-    pub description: Option<String>,
-    /// Who it belongs to.
-    pub owner: Option<String>,
-    /// Labels, JSON text of one object.
-    pub labels: Option<String>,
-    /// The task that submitted it.
-    pub parent: Option<TaskId>,
-    /// The finished task that it repeats.
-    pub retry_of: Option<TaskId>,
-    /// What waits between attempts, if not the default.
-    pub backoff: Option<Backoff>,
-    /// Longest time a run may take.
-    pub run_timeout: Option<Duration>,
-    /// W3C trace context of the submitter.
-    pub traceparent: Option<String>,
+    pub spec: TaskSpec,
     /// The input, JSON text, if it was asked for.
     pub payload: Option<String>,
-    /// The result, JSON text, if there is one and it was asked for.
-    pub result: Option<String>,
-    /// Why the last run did not succeed.
+    pub created_at: Timestamp,
+    pub standing: Standing,
+    /// The current run, or the last one; `None` before the first.
+    pub last_run: Option<LastRun>,
+}
+
+impl TaskRecord {
+    /// The current or last lease; zero before the first, as on the wire.
+    pub fn lease_token(&self) -> LeaseToken {
+        self.last_run
+            .as_ref()
+            .map_or(LeaseToken(0), |run| run.lease_token)
+    }
+
+    /// Number of the current or last counted run; zero before the first, as on the wire.
+    pub fn attempt(&self) -> i32 {
+        self.last_run.as_ref().map_or(0, |run| run.attempt)
+    }
+}
+
+/// Where a task is in its life, with what exists only there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    Scheduled {
+        due_at: Timestamp,
+    },
+    Pending,
+    Running {
+        /// The request to cancel it, after which it can only end CANCELLED.
+        cancel: Option<CancelRequest>,
+    },
+    Succeeded {
+        finished_at: Timestamp,
+        /// JSON text of one object, if it was asked for.
+        result: Option<String>,
+    },
+    Failed {
+        finished_at: Timestamp,
+    },
+    Cancelled {
+        finished_at: Timestamp,
+        /// As the caller said.
+        reason: Option<String>,
+    },
+}
+
+/// A request to cancel a running task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CancelRequest {
+    /// As the caller said.
+    pub reason: Option<String>,
+}
+
+impl Standing {
+    pub fn state(&self) -> TaskState {
+        match self {
+            Self::Scheduled { .. } => TaskState::Scheduled,
+            Self::Pending => TaskState::Pending,
+            Self::Running { .. } => TaskState::Running,
+            Self::Succeeded { .. } => TaskState::Succeeded,
+            Self::Failed { .. } => TaskState::Failed,
+            Self::Cancelled { .. } => TaskState::Cancelled,
+        }
+    }
+
+    pub fn due_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Scheduled { due_at } => Some(*due_at),
+            _ => None,
+        }
+    }
+
+    pub fn finished_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Succeeded { finished_at, .. }
+            | Self::Failed { finished_at }
+            | Self::Cancelled { finished_at, .. } => Some(*finished_at),
+            Self::Scheduled { .. } | Self::Pending | Self::Running { .. } => None,
+        }
+    }
+
+    /// True while the task runs and can only end CANCELLED.
+    pub fn is_cancel_requested(&self) -> bool {
+        matches!(self, Self::Running { cancel: Some(_) })
+    }
+
+    /// Why the task was cancelled, or is asked to stop.
+    pub fn cancel_reason(&self) -> Option<&str> {
+        match self {
+            Self::Running {
+                cancel: Some(CancelRequest { reason }),
+            }
+            | Self::Cancelled { reason, .. } => reason.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// The current run of a task, or the last one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LastRun {
+    /// Number of the current or last counted run.
+    pub attempt: i32,
+    pub lease_token: LeaseToken,
+    /// Name of the worker.
+    pub worker: Option<String>,
+    pub started_at: Option<Timestamp>,
+    /// Why the last ended run did not succeed.
     pub error: Option<TaskError>,
-    /// Why it was cancelled, or is asked to stop, as the caller said.
-    pub cancel_reason: Option<String>,
-    /// Latest progress of the current or last run.
+    /// Latest progress.
     pub progress: Option<ProgressRecord>,
 }
 
@@ -84,45 +139,40 @@ pub struct ProgressRecord {
     pub message: String,
     /// Heading, body, image and detail, JSON text of one object.
     pub card: Option<String>,
-    /// When it was stored.
-    pub at_us: i64,
+    pub stored_at: Timestamp,
     /// When the code reported it, by the worker's clock.
-    pub worker_us: Option<i64>,
+    pub worker_time: Option<Timestamp>,
 }
 
 /// An ended run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRecord {
-    /// Which lease it ran under.
     pub lease_token: LeaseToken,
     /// Its number among the counted runs.
     pub attempt: i32,
-    /// How it ended.
     pub outcome: Outcome,
     /// Name of the worker.
     pub worker: Option<String>,
     /// When it was leased.
-    pub started_us: Option<i64>,
+    pub started_at: Option<Timestamp>,
     /// When its outcome was committed.
-    pub finished_us: Option<i64>,
+    pub finished_at: Option<Timestamp>,
     /// Why it did not succeed.
     pub error: Option<TaskError>,
     /// Why it was asked to stop, if it was.
     pub cancel_reason: Option<String>,
 }
 
-/// What tells whether anything about a task is new.
+/// Tells whether a task has changed since somebody looked: two looks that see the same version saw the same task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// Where it stands.
+pub struct TaskVersion {
     pub state: TaskState,
     /// The current or last lease.
     pub lease_token: LeaseToken,
     /// True while it can only end CANCELLED.
     pub cancel_requested: bool,
-    /// While SCHEDULED, when it may run; microseconds since 1970.
-    pub due_us: Option<i64>,
-    /// Its last event.
+    /// While SCHEDULED, when it may run.
+    pub due_at: Option<Timestamp>,
     pub last_event: EventCursor,
 }
 

@@ -2,9 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
+
 use super::{
-    ids::{GrantId, LaneId, LeaseKey},
-    lease::Lease,
+    ids::{GrantId, LaneId, LeaseKey, LeaseToken},
+    lease::{DeadLease, Lease},
+    loss::{Blame, Company},
     outcome::Outcome,
     report::{ReportedOutcome, TaskError},
 };
@@ -23,12 +26,12 @@ pub struct Verdict {
     pub lane: LaneId,
     /// Attempt number of the run, from 1.
     pub attempt: i16,
-    /// When it was leased, microseconds since 1970.
-    pub started_us: i64,
+    /// When it was leased, by the database's clock.
+    pub started_at: Timestamp,
     /// The worker's name.
     pub worker: Arc<str>,
-    /// Of a lost run for which somebody may be to blame: how many other tasks were lost with it.
-    pub lost_with: Option<i32>,
+    /// Of a lost run for which somebody may be to blame: what it says about that.
+    pub blame: Option<Blame>,
     /// How it ends.
     pub disposition: Disposition,
 }
@@ -81,15 +84,16 @@ pub fn reported(
     timed_out: TimedOut,
     jitter: f64,
 ) -> Verdict {
+    let backoff = || lease.backoff.delay(lease.attempt, jitter);
     let end = match ending {
         ReportedOutcome::Succeeded { result } => Disposition::Succeed { result },
-        ReportedOutcome::Released { message } => again_uncounted(lease, TaskError::new("RELEASED", message)),
+        ReportedOutcome::Released { message } => uncounted(lease.into(), TaskError::new("RELEASED", message)),
         ReportedOutcome::Failed { .. } | ReportedOutcome::Cancelled { .. } if timed_out == TimedOut::Yes => {
-            counted(lease, Outcome::TimedOut, timeout_error(lease), None, jitter)
+            counted(lease.into(), Outcome::TimedOut, timeout_error(lease), backoff())
         }
         // The worker watches the time too, and may be first.
         ReportedOutcome::Failed { error, .. } if lease.run_timeout.is_some() && error.kind == TIMED_OUT => {
-            counted(lease, Outcome::TimedOut, error, None, jitter)
+            counted(lease.into(), Outcome::TimedOut, error, backoff())
         }
         ReportedOutcome::Failed {
             error,
@@ -101,7 +105,12 @@ pub fn reported(
         },
         ReportedOutcome::Failed {
             error, retry_after, ..
-        } => counted(lease, Outcome::Failed, error, retry_after, jitter),
+        } => counted(
+            lease.into(),
+            Outcome::Failed,
+            error,
+            retry_after.unwrap_or_else(backoff),
+        ),
         ReportedOutcome::Cancelled { message } => Disposition::End {
             outcome: Outcome::Cancelled,
             error: TaskError::new("CANCELLED", message),
@@ -127,75 +136,56 @@ pub fn overdue(lease: &Lease, worker: impl Into<Arc<str>>, jitter: f64) -> Verdi
     verdict(
         lease,
         worker,
-        counted(lease, Outcome::TimedOut, timeout_error(lease), None, jitter),
+        counted(
+            lease.into(),
+            Outcome::TimedOut,
+            timeout_error(lease),
+            lease.backoff.delay(lease.attempt, jitter),
+        ),
     )
+}
+
+/// Decides about a lease whose session has ended without a goodbye.
+pub fn session_ended(lease: &DeadLease, limit: LossLimit, jitter: f64) -> Verdict {
+    match &lease.worker {
+        // The session ended before it could be told of the lease, so no code ran.
+        None => never_delivered(lease),
+        Some(_) if lease.was_spared => given_up(lease),
+        Some(_) => lost(lease, limit, jitter),
+    }
 }
 
 /// Decides about a lease that its session never accepted, or gave back without running it.
 pub fn not_accepted(lease: &Lease, worker: impl Into<Arc<str>>) -> Verdict {
-    let error = TaskError::new("NOT_ACCEPTED", "the worker did not accept the task in time");
-    verdict(lease, worker, again_uncounted(lease, error))
+    verdict(lease, worker, uncounted(lease.into(), not_accepted_error()))
 }
 
-/// A lost worker, as one of the tasks sees it that were in its hands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Loss {
-    /// How often a worker was lost before while it had this task alone.
-    pub alone_before: i32,
-    /// How often a worker was lost before that had others, too.
-    pub in_company_before: i32,
-    /// How many other tasks the worker held this time.
-    pub others: i32,
-    /// The most losses that any of those had before.
-    pub most_of_others: i32,
+/// Decides about a lease of a session that was over before it could be told of it: no code ran.
+pub fn never_delivered(lease: &DeadLease) -> Verdict {
+    dead_verdict(lease, uncounted(lease.into(), not_accepted_error()))
 }
 
-impl Loss {
-    /// How often a worker that held this task was lost before.
-    pub fn before(&self) -> i32 {
-        self.alone_before + self.in_company_before
-    }
-
-    /// True if the task, and not one of the others, is what kills workers, as far as anybody can tell: `limit` workers
-    /// died with it in hand, and it was alone in at least half of them; or twice as many died, it had company this time,
-    /// and none of those that died with it now has seen as many. Being held by workers that die for other
-    /// reasons proves little, so company counts half.
-    fn is_to_blame(&self, limit: i32) -> bool {
-        let losses = self.before() + 1;
-        if self.others == 0 {
-            losses >= limit && (self.alone_before + 1) * 2 >= limit
-        } else {
-            losses >= limit.saturating_mul(2) && self.before() > self.most_of_others
-        }
-    }
-
-    /// How long its task waits before it runs again. Tasks that were lost together more than once come back apart, so
-    /// that the one that kills workers does not take the others with it again and again.
-    fn delay(&self, jitter: f64) -> Duration {
-        if self.others == 0 || self.before() == 0 {
-            return Duration::ZERO;
-        }
-        let doublings = u32::try_from(self.before()).unwrap_or(u32::MAX).min(16);
-        let longest = (APART * 2_u32.saturating_pow(doublings)).min(LONGEST_APART);
-        longest.mul_f64(jitter)
-    }
+/// Decides about a lease whose worker said goodbye.
+pub fn handed_back(lease: &DeadLease, message: &str) -> Verdict {
+    dead_verdict(
+        lease,
+        uncounted(lease.into(), TaskError::new("RELEASED", message)),
+    )
 }
 
-/// Half of the time over which tasks are spread that were lost together for the second time.
-const APART: Duration = Duration::from_secs(1);
-const LONGEST_APART: Duration = Duration::from_secs(30);
+fn not_accepted_error() -> TaskError {
+    TaskError::new("NOT_ACCEPTED", "the worker did not accept the task in time")
+}
 
-/// Decides about a run whose worker was lost. A task that has cost `limit` workers their life is quarantined. A run
-/// counts as an attempt if its task was alone in the worker's hands; of several, nobody knows which one is to blame.
-pub fn lost(
-    lease: &Lease,
-    worker: impl Into<Arc<str>>,
-    loss: &Loss,
-    limit: LossLimit,
-    jitter: f64,
-) -> Verdict {
-    let end = if limit.0.is_some_and(|limit| loss.is_to_blame(limit)) {
-        let message = format!("{} workers died with this task in hand", loss.before() + 1);
+/// Decides about a run whose worker was lost. A task that is known to kill workers is quarantined. A run counts as an
+/// attempt if its task was alone in the worker's hands; of several, nobody knows which one is to blame.
+pub fn lost(lease: &DeadLease, limit: LossLimit, jitter: f64) -> Verdict {
+    let loss = &lease.loss;
+    let end = if limit.0.is_some_and(|limit| loss.convicts(limit)) {
+        let message = format!(
+            "{} workers died with this task in hand",
+            loss.before.saturating_add(1)
+        );
         Disposition::End {
             outcome: Outcome::Lost,
             error: TaskError::new("POISONED", message),
@@ -203,8 +193,8 @@ pub fn lost(
     } else {
         let error = TaskError::new("WORKER_LOST", "the worker stopped sending heartbeats");
         let delay = loss.delay(jitter);
-        if loss.others == 0 {
-            counted(lease, Outcome::Lost, error, Some(delay), jitter)
+        if loss.company == Company::Nobody {
+            counted(lease.into(), Outcome::Lost, error, delay)
         } else {
             Disposition::Retry {
                 outcome: Outcome::Lost,
@@ -215,19 +205,19 @@ pub fn lost(
         }
     };
     Verdict {
-        lost_with: Some(loss.others),
-        ..verdict(lease, worker, end)
+        blame: Some(loss.blame()),
+        ..dead_verdict(lease, end)
     }
 }
 
-/// How many workers a task may cost before it is quarantined; `None` for any number.
+/// How many workers may die with nothing but a task in hand before it is quarantined; `None` for any number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LossLimit(pub Option<i32>);
 
 /// Decides about a run whose worker was given up because no scheduler could hear it: nobody is to blame.
-pub fn given_up(lease: &Lease, worker: impl Into<Arc<str>>) -> Verdict {
+pub fn given_up(lease: &DeadLease) -> Verdict {
     let error = TaskError::new("NO_SCHEDULER", "no scheduler was at work to hear the worker");
-    verdict(lease, worker, again_uncounted(lease, error))
+    dead_verdict(lease, uncounted(lease.into(), error))
 }
 
 fn verdict(lease: &Lease, worker: impl Into<Arc<str>>, disposition: Disposition) -> Verdict {
@@ -236,10 +226,51 @@ fn verdict(lease: &Lease, worker: impl Into<Arc<str>>, disposition: Disposition)
         grant: lease.grant,
         lane: lease.lane,
         attempt: lease.attempt,
-        started_us: lease.started_us,
+        started_at: lease.started_at,
         worker: worker.into(),
-        lost_with: None,
+        blame: None,
         disposition,
+    }
+}
+
+fn dead_verdict(lease: &DeadLease, disposition: Disposition) -> Verdict {
+    Verdict {
+        key: lease.key,
+        grant: lease.grant,
+        lane: lease.lane,
+        attempt: lease.attempt,
+        started_at: lease.started_at,
+        worker: lease.worker.as_deref().unwrap_or_default().into(),
+        blame: None,
+        disposition,
+    }
+}
+
+/// Which of its task's runs a lease is.
+#[derive(Clone, Copy)]
+struct Count {
+    token: LeaseToken,
+    attempt: i16,
+    max_attempts: i16,
+}
+
+impl From<&Lease> for Count {
+    fn from(lease: &Lease) -> Self {
+        Self {
+            token: lease.key.token,
+            attempt: lease.attempt,
+            max_attempts: lease.max_attempts,
+        }
+    }
+}
+
+impl From<&DeadLease> for Count {
+    fn from(lease: &DeadLease) -> Self {
+        Self {
+            token: lease.key.token,
+            attempt: lease.attempt,
+            max_attempts: lease.max_attempts,
+        }
     }
 }
 
@@ -251,38 +282,32 @@ fn timeout_error(lease: &Lease) -> TaskError {
     )
 }
 
-fn counted(
-    lease: &Lease,
-    outcome: Outcome,
-    error: TaskError,
-    retry_after: Option<Duration>,
-    jitter: f64,
-) -> Disposition {
-    if lease.attempt >= lease.max_attempts {
+/// A run that counts: another follows after the delay, unless it was the last.
+fn counted(count: Count, outcome: Outcome, error: TaskError, delay: Duration) -> Disposition {
+    if count.attempt >= count.max_attempts {
         return Disposition::End { outcome, error };
     }
-    let delay = retry_after.unwrap_or_else(|| lease.backoff.delay(lease.attempt, jitter));
     Disposition::Retry {
         outcome,
         error,
         delay,
-        next_attempt: lease.attempt + 1,
+        next_attempt: count.attempt + 1,
     }
 }
 
-fn again_uncounted(lease: &Lease, error: TaskError) -> Disposition {
+fn uncounted(count: Count, error: TaskError) -> Disposition {
     Disposition::Retry {
         outcome: Outcome::Released,
         error,
-        delay: hand_back_delay(lease),
-        next_attempt: lease.attempt,
+        delay: hand_back_delay(count),
+        next_attempt: count.attempt,
     }
 }
 
 /// A task that is handed back runs again at once, in its old place. If that happens again and again, it waits a little
 /// longer every time, or it would keep workers from the tasks behind it.
-fn hand_back_delay(lease: &Lease) -> Duration {
-    let uncounted = lease.key.token.0 - i32::from(lease.attempt);
+fn hand_back_delay(count: Count) -> Duration {
+    let uncounted = count.token.0 - i32::from(count.attempt);
     let Ok(doublings @ 0..) = u32::try_from(uncounted - 2) else {
         return Duration::ZERO;
     };
@@ -301,6 +326,7 @@ mod tests {
     use crate::domain::{
         backoff::Backoff,
         ids::{GrantId, LaneId, LeaseToken, TaskId},
+        loss::Loss,
     };
 
     fn lease(attempt: i16) -> Lease {
@@ -315,7 +341,29 @@ mod tests {
             max_attempts: 3,
             backoff: Backoff::default(),
             run_timeout: Some(Duration::from_secs(9)),
-            started_us: 0,
+            started_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn dead(attempt: i16, loss: &Loss) -> DeadLease {
+        let Lease {
+            key,
+            grant,
+            lane,
+            max_attempts,
+            started_at,
+            ..
+        } = lease(attempt);
+        DeadLease {
+            key,
+            grant,
+            lane,
+            attempt,
+            max_attempts,
+            started_at,
+            worker: Some("w".into()),
+            was_spared: false,
+            loss: *loss,
         }
     }
 
@@ -398,8 +446,9 @@ mod tests {
 
     fn alone(before: i32) -> Loss {
         Loss {
-            alone_before: before,
-            ..Loss::default()
+            before,
+            points_before: before * 2,
+            company: Company::Nobody,
         }
     }
 
@@ -430,7 +479,7 @@ mod tests {
     #[test]
     fn a_loss_of_a_task_that_was_alone_counts_and_the_third_quarantines() {
         assert!(matches!(
-            lost(&lease(1), "w", &alone(0), LIMIT, 1.0).disposition,
+            lost(&dead(1, &alone(0)), LIMIT, 1.0).disposition,
             Disposition::Retry {
                 outcome: Outcome::Lost,
                 delay: Duration::ZERO,
@@ -439,106 +488,42 @@ mod tests {
             }
         ));
         assert!(matches!(
-            lost(&lease(3), "w", &alone(0), LIMIT, 1.0).disposition,
+            lost(&dead(3, &alone(0)), LIMIT, 1.0).disposition,
             Disposition::End { error, .. } if error.kind == "WORKER_LOST"
         ));
-        assert!(is_poisoned(&lost(&lease(1), "w", &alone(2), LIMIT, 1.0)));
-        assert!(!is_poisoned(&lost(
-            &lease(1),
-            "w",
-            &alone(2),
-            LossLimit(None),
-            1.0
-        )));
-        assert!(is_poisoned(&lost(
-            &lease(1),
-            "w",
-            &alone(0),
-            LossLimit(Some(1)),
-            1.0
-        )));
+        assert!(is_poisoned(&lost(&dead(1, &alone(2)), LIMIT, 1.0)));
+        assert!(!is_poisoned(&lost(&dead(1, &alone(2)), LossLimit(None), 1.0)));
+        assert!(is_poisoned(&lost(&dead(1, &alone(0)), LossLimit(Some(1)), 1.0)));
     }
 
     #[test]
-    fn of_tasks_that_are_lost_together_none_is_charged_and_they_come_back_apart() {
-        let together = |before| Loss {
-            in_company_before: before,
-            others: 3,
-            most_of_others: before,
-            ..Loss::default()
-        };
-        for before in 0..10 {
-            let verdict = lost(&lease(3), "w", &together(before), LIMIT, 1.0);
-            assert_eq!(verdict.lost_with, Some(3));
+    fn a_run_that_was_lost_in_company_costs_no_attempt() {
+        for (before, company) in [
+            (0, Company::Unsuspected),
+            (1, Company::Unsuspected),
+            (9, Company::Suspects),
+        ] {
+            let loss = Loss {
+                before,
+                points_before: 0,
+                company,
+            };
+            let verdict = lost(&dead(3, &loss), LIMIT, 1.0);
+            assert_eq!(verdict.blame, Some(loss.blame()));
             let Disposition::Retry {
                 delay, next_attempt, ..
             } = verdict.disposition
             else {
                 panic!("nobody knows which one is to blame");
             };
-            assert_eq!(next_attempt, 3, "not counted");
-            assert_eq!(
-                delay.is_zero(),
-                before == 0,
-                "a worker may die once for any reason"
-            );
-            assert!(delay <= LONGEST_APART);
-        }
-        let common = |before| Loss {
-            most_of_others: before - 1,
-            ..together(before)
-        };
-        assert!(!is_poisoned(&lost(&lease(1), "w", &common(4), LIMIT, 1.0)));
-        assert!(is_poisoned(&lost(&lease(1), "w", &common(5), LIMIT, 1.0)));
-    }
-
-    /// One task kills its worker as soon as it runs; three others take long. All start whenever they are due, in one
-    /// worker.
-    #[test]
-    fn only_the_task_that_kills_workers_is_quarantined() {
-        use rand::{Rng as _, SeedableRng as _};
-        const KILLER: usize = 0;
-        for seed in 0..200 {
-            let mut random = rand::rngs::StdRng::seed_from_u64(seed);
-            let mut losses = [Loss::default(); 4];
-            let mut due = [Duration::ZERO; 4];
-            for crash in 1.. {
-                assert!(crash < 50, "seed {seed}: the killer goes on");
-                let now = due[KILLER];
-                let in_hand: Vec<usize> = (0..4).filter(|n| due[*n] <= now).collect();
-                let before: Vec<i32> = losses.iter().map(Loss::before).collect();
-                let mut ends = Vec::new();
-                for n in &in_hand {
-                    let others = in_hand.iter().filter(|other| *other != n);
-                    losses[*n].most_of_others = others.map(|other| before[*other]).max().unwrap_or(0);
-                    losses[*n].others = i32::try_from(in_hand.len() - 1).expect("few");
-                    let end = lost(&lease(1), "w", &losses[*n], LIMIT, random.random()).disposition;
-                    if in_hand.len() == 1 {
-                        losses[*n].alone_before += 1;
-                    } else {
-                        losses[*n].in_company_before += 1;
-                    }
-                    ends.push((*n, end));
-                }
-                let mut quarantined = false;
-                for (n, end) in ends {
-                    match end {
-                        Disposition::Retry { delay, .. } => due[n] = now + Duration::from_secs(17) + delay,
-                        _ if n == KILLER => quarantined = true,
-                        end => panic!("seed {seed}: an innocent task ended as {end:?}"),
-                    }
-                }
-                if quarantined {
-                    break;
-                }
-            }
+            assert_eq!((delay, next_attempt), (loss.delay(1.0), 3));
         }
     }
 
     #[test]
     fn nobody_is_to_blame_for_an_outage() {
-        let verdict = given_up(&lease(3), "w");
-        assert_eq!(verdict.lost_with, None);
+        let verdict = given_up(&dead(3, &Loss::default()));
+        assert_eq!(verdict.blame, None);
         assert!(matches!(
             verdict.disposition,
             Disposition::Retry {

@@ -64,19 +64,19 @@ impl Background {
 
 /// A job that is under way once at most; whoever asks for it meanwhile makes it run once more.
 #[derive(Clone, Default)]
-pub(super) struct Job {
-    state: Arc<Mutex<JobState>>,
+pub(super) struct OneAtATime {
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum JobState {
+enum State {
     #[default]
     Idle,
     Running,
     RunningAndAskedFor,
 }
 
-impl Job {
+impl OneAtATime {
     /// Starts the job unless it is under way.
     pub(super) fn start<Fut>(
         &self,
@@ -88,27 +88,27 @@ impl Job {
     {
         {
             let mut state = self.state();
-            if *state != JobState::Idle {
-                *state = JobState::RunningAndAskedFor;
+            if *state != State::Idle {
+                *state = State::RunningAndAskedFor;
                 return;
             }
-            *state = JobState::Running;
+            *state = State::Running;
         }
         let job = self.clone();
         background.spawn(name, async move {
             loop {
                 work().await;
                 let mut state = job.state();
-                if *state == JobState::Running {
-                    *state = JobState::Idle;
+                if *state == State::Running {
+                    *state = State::Idle;
                     return;
                 }
-                *state = JobState::Running;
+                *state = State::Running;
             }
         });
     }
 
-    fn state(&self) -> parking_lot::MutexGuard<'_, JobState> {
+    fn state(&self) -> parking_lot::MutexGuard<'_, State> {
         self.state.lock()
     }
 }
@@ -126,7 +126,7 @@ mod tests {
     #[tokio::test]
     async fn a_job_is_under_way_once_and_runs_again_if_it_was_asked_for_meanwhile() {
         let background = Background::new(&Shutdown::manual());
-        let (job, gate) = (Job::default(), Arc::new(Semaphore::new(0)));
+        let (job, gate) = (OneAtATime::default(), Arc::new(Semaphore::new(0)));
         let (begun, mut begins) = mpsc::unbounded_channel();
         let start = || {
             let (gate, begun) = (gate.clone(), begun.clone());

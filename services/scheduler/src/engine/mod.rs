@@ -1,58 +1,66 @@
 //! The hot path and the background loops: what runs between the wire and the database.
 //!
-//! [`Engine`] holds the parts and is what `api` calls. Batchers collect work for one statement each, the
-//! [`local_sessions::LocalSessions`] knows the sessions connected to this replica, the dispatcher claims for all of them.
+//! ```text
+//!            api
+//!             │
+//!           calls            what a caller can ask for
+//!             │
+//!        maintenance         jobs that nobody asks for, and the tick that starts them
+//!             │
+//!          writers           submits, claims, settlements, events, heartbeats: many in one statement
+//!             │
+//!           peers            who must hear of a change: watchers here, other replicas
+//!             │
+//!          dispatch          who runs what next: memory and decisions
+//! ```
+//!
+//! A room uses those below it and none above. What all share lies beside them: [`Background`] runs work to its end,
+//! `wake` asks for a tick before its time, `health` tells whether ticks succeed. [`start`] puts the parts together, and
+//! each gets what it needs; only [`Engine`], which calls use, has them all.
 
 mod background;
-mod batcher;
-mod budget;
-mod cancels;
-mod counters;
+mod calls;
 mod dispatch;
-mod dispatcher;
-mod events;
-mod expiry;
 mod health;
-mod heartbeats;
-pub mod hub;
-mod lanes;
-mod lease_timeouts;
-pub mod local_sessions;
-mod notifier;
-mod queues;
-mod reports;
-pub mod retention;
-mod sessions;
-mod settler;
-mod strays;
-mod submitter;
-mod tick;
-mod undelivered;
+mod maintenance;
+mod peers;
 mod wake;
+mod writers;
 
 use std::{sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
-use uuid::Uuid;
-
 pub use self::{
     background::Background,
-    events::EventFlow,
-    reports::{NotTaken, Report},
-    sessions::Opened,
-    submitter::Stored,
+    calls::{Engine, NotTaken, Opened, Report},
+    dispatch::local_sessions::{ClaimPush, Generation, ReportPush},
+    maintenance::retention::run_once as run_retention_once,
+    peers::watchers::{Seen, Watcher},
+    writers::{event_log::EventFlow, submitter::Stored},
 };
 use self::{
-    counters::Counters, events::EventLog, health::Health, heartbeats::Heartbeats, hub::WatchHub,
-    lanes::LaneCache, local_sessions::LocalSessions, notifier::Notifier, settler::Settler,
-    submitter::Submitter, undelivered::Undelivered, wake::Wake,
+    dispatch::{lanes::LaneCache, local_sessions::LocalSessions},
+    health::Health,
+    maintenance::{JobParts, retention, tick::Ticker},
+    peers::{
+        announcer::Announcer,
+        listener::Listener,
+        notifier::{self, Notifier},
+        watchers::{self, Watchers},
+    },
+    wake::Wake,
+    writers::{
+        claimer::Claimer,
+        counters::{self, Counters},
+        event_log::EventLog,
+        heartbeats::Heartbeats,
+        noted_spans::NotedSpans,
+        settler::{Settler, SettlerParts},
+        submitter::{Flusher, Submitter},
+        undelivered::Undelivered,
+    },
 };
 use crate::{
-    domain::{
-        error::Error,
-        ids::{ReplicaId, TaskId},
-        verdict::LossLimit,
-    },
+    domain::{ids::ReplicaId, verdict::LossLimit},
     store::{Database, RetentionPolicy},
 };
 
@@ -83,40 +91,10 @@ impl Default for Timing {
     }
 }
 
-/// Everything between the wire and the database; cheap to clone.
-#[derive(Clone)]
-pub struct Engine {
-    parts: Arc<Parts>,
-}
-
-struct Parts {
-    db: Database,
-    timing: Timing,
-    loss_limit: LossLimit,
-    replica: ReplicaId,
-    name: String,
-    background: Background,
-    lanes: LaneCache,
-    local_sessions: Arc<LocalSessions>,
-    hub: Arc<WatchHub>,
-    notifier: Arc<Notifier>,
-    counters: Arc<Counters>,
-    wake: Arc<Wake>,
-    health: Health,
-    submitter: Submitter,
-    settler: Settler,
-    events: EventLog,
-    undelivered: Undelivered,
-    heartbeats: Heartbeats,
-    /// The next page of the search for strays is below this id.
-    next_strays: Mutex<TaskId>,
-}
-
 /// What an engine needs to know.
 pub struct EngineConfig {
     /// The database, migrated.
     pub db: Database,
-    /// Times of the protocol and the loops.
     pub timing: Timing,
     /// How long to keep what has ended.
     pub retention: RetentionPolicy,
@@ -128,155 +106,134 @@ pub struct EngineConfig {
     pub name: String,
 }
 
-impl Engine {
-    /// Starts the engine; it runs in `background` until that is stopped.
-    pub fn start(config: EngineConfig, background: &Background) -> Self {
-        let EngineConfig {
-            db,
-            timing,
-            retention,
-            loss_limit,
+/// Starts an engine; it runs in `background` until that is stopped.
+pub fn start(config: EngineConfig, background: &Background) -> Engine {
+    let EngineConfig {
+        db,
+        timing,
+        retention,
+        loss_limit,
+        replica,
+        name,
+    } = config;
+    let local_sessions = Arc::new(LocalSessions::default());
+    let lanes = Arc::new(LaneCache::new(db.clone(), local_sessions.clone()));
+    let wake = Arc::new(Wake::default());
+    let health = Arc::new(Health::default());
+    let counters = Arc::new(Counters::default());
+    let announcer = Announcer {
+        local_sessions: local_sessions.clone(),
+        watchers: Arc::new(Watchers::default()),
+        notifier: Arc::new(Notifier::new(db.clone(), replica)),
+    };
+    let settler = Settler::start(
+        SettlerParts {
+            db: db.clone(),
+            local_sessions: local_sessions.clone(),
+            announcer: announcer.clone(),
+            counters: counters.clone(),
+            wake: wake.clone(),
+        },
+        background,
+    );
+    let undelivered = Undelivered {
+        settler: settler.clone(),
+        local_sessions: local_sessions.clone(),
+        wake: wake.clone(),
+    };
+    let submitter = Submitter::start(
+        Flusher {
+            db: db.clone(),
+            local_sessions: local_sessions.clone(),
+            announcer: announcer.clone(),
+            wake: wake.clone(),
+            undelivered: undelivered.clone(),
+        },
+        background,
+    );
+    let loops = Loops {
+        claimer: Claimer {
+            db: db.clone(),
+            local_sessions: local_sessions.clone(),
+            announcer: announcer.clone(),
+            undelivered,
+        },
+        listener: Listener {
+            db: db.clone(),
             replica,
-            name,
-        } = config;
-        let local_sessions = Arc::new(LocalSessions::default());
-        let hub = Arc::new(WatchHub::default());
-        let notifier = Arc::new(Notifier::new(db.clone(), replica));
-        let counters = Arc::new(Counters::default());
-        let wake = Arc::new(Wake::default());
-        let health = Health::default();
-        let settler = Settler::start(
-            settler::SettlerParts {
+            lanes: lanes.clone(),
+            local_sessions: local_sessions.clone(),
+            watchers: announcer.watchers.clone(),
+            wake: wake.clone(),
+        },
+        ticker: Ticker::new(
+            JobParts {
                 db: db.clone(),
+                timing,
+                loss_limit,
                 local_sessions: local_sessions.clone(),
-                hub: hub.clone(),
-                notifier: notifier.clone(),
+                announcer: announcer.clone(),
+                settler: settler.clone(),
                 counters: counters.clone(),
                 wake: wake.clone(),
             },
-            background,
-        );
-        let undelivered = Undelivered {
-            settler: settler.clone(),
-            local_sessions: local_sessions.clone(),
-            wake: wake.clone(),
-        };
-        let submitter = Submitter::start(
-            submitter::Flusher {
-                db: db.clone(),
-                local_sessions: local_sessions.clone(),
-                notifier: notifier.clone(),
-                wake: wake.clone(),
-                undelivered: undelivered.clone(),
-            },
-            background,
-        );
-        let events = EventLog::start(db.clone(), hub.clone(), notifier.clone(), background);
-        let heartbeats = Heartbeats::start(db.clone(), timing.lease, background);
-        let lanes = LaneCache::new(db.clone(), local_sessions.clone());
-        let engine = Self {
-            parts: Arc::new(Parts {
-                db,
-                timing,
-                loss_limit,
-                replica,
-                name,
-                background: background.clone(),
-                lanes,
-                local_sessions,
-                hub,
-                notifier,
-                counters,
-                wake,
-                health,
-                submitter,
-                settler,
-                events,
-                undelivered,
-                heartbeats,
-                next_strays: Mutex::new(TaskId(Uuid::max())),
-            }),
-        };
-        engine.start_loops(retention);
-        engine
-    }
-
-    fn start_loops(&self, retention: RetentionPolicy) {
-        let parts = &self.parts;
-        let background = &parts.background;
-        let stop = || background.stopping().clone();
-        background.spawn("the dispatcher", dispatcher::run(self.clone(), stop()));
-        background.spawn(
-            "the notifier",
-            notifier::notify_loop(parts.notifier.clone(), stop()),
-        );
-        background.spawn("the listener", notifier::listen_loop(self.clone(), stop()));
-        background.spawn("the watch hub", hub::run(self.clone(), stop()));
-        background.spawn("the tick", tick::run(self.clone(), background.clone()));
-        background.spawn(
-            "the counters",
-            counters::run(parts.counters.clone(), parts.db.clone(), stop()),
-        );
-        background.spawn("retention", retention::run(parts.db.clone(), retention, stop()));
-    }
-
-    /// The database, for reads that need no engine.
-    pub fn db(&self) -> &Database {
-        &self.parts.db
-    }
-
-    /// Times of the protocol.
-    pub fn timing(&self) -> &Timing {
-        &self.parts.timing
-    }
-
-    /// Name of this replica.
-    pub fn name(&self) -> &str {
-        &self.parts.name
-    }
-
-    /// Who waits for changes of which task.
-    pub fn hub(&self) -> &Arc<WatchHub> {
-        &self.parts.hub
-    }
-
-    /// True while other replicas may change what this one watches.
-    pub fn has_peers(&self) -> bool {
-        self.parts.notifier.has_peers()
-    }
-
-    /// Adds the tasks that ended here to the stored counts at once, so that whoever saw a task end finds it counted.
-    pub async fn flush_counts(&self) {
-        let engine = self.clone();
-        let flush = async move { engine.parts.counters.flush(&engine.parts.db).await };
-        let _ = self.parts.background.complete(flush).await;
-    }
-
-    /// Removes a task that has ended; false if it has not.
-    ///
-    /// # Errors
-    /// A database that cannot be reached.
-    pub async fn delete(&self, task: TaskId) -> Result<bool, Error> {
-        let db = self.parts.db.clone();
-        let deleted = self
-            .parts
-            .background
-            .complete(async move { db.delete_task(task).await });
-        Ok(deleted.await??)
-    }
-
-    /// True while the database answers ticks in time.
-    pub fn is_healthy(&self) -> bool {
-        self.parts.health.is_good(self.parts.timing.tick)
-    }
+            replica,
+            name.clone(),
+            lanes.clone(),
+            health.clone(),
+            background.clone(),
+        ),
+    };
+    let engine = Engine::new(calls::Parts {
+        timing,
+        name,
+        background: background.clone(),
+        lanes,
+        noted_spans: NotedSpans::new(db.clone()),
+        local_sessions,
+        counters: counters.clone(),
+        wake,
+        health,
+        submitter,
+        settler,
+        events: EventLog::start(db.clone(), announcer.clone(), background),
+        heartbeats: Heartbeats::start(db.clone(), timing.lease, background),
+        announcer: announcer.clone(),
+        db: db.clone(),
+    });
+    loops.spawn(db, &announcer, counters, retention, background);
+    engine
 }
 
-impl Parts {
-    fn next_stray_page(&self) -> TaskId {
-        *self.next_strays.lock()
-    }
+/// What runs for as long as the engine.
+struct Loops {
+    claimer: Claimer,
+    listener: Listener,
+    ticker: Ticker,
+}
 
-    fn set_next_stray_page(&self, below: TaskId) {
-        *self.next_strays.lock() = below;
+impl Loops {
+    fn spawn(
+        self,
+        db: Database,
+        announcer: &Announcer,
+        counters: Arc<Counters>,
+        policy: RetentionPolicy,
+        background: &Background,
+    ) {
+        let stop = || background.stopping().clone();
+        let Announcer {
+            watchers, notifier, ..
+        } = announcer.clone();
+        background.spawn("the claimer", self.claimer.run(stop()));
+        background.spawn("the notifier", notifier::run(notifier.clone(), stop()));
+        background.spawn("the listener", self.listener.run(stop()));
+        background.spawn(
+            "the watchers",
+            watchers::run(watchers, db.clone(), notifier, stop()),
+        );
+        background.spawn("the tick", self.ticker.run());
+        background.spawn("the counters", counters::run(counters, db.clone(), stop()));
+        background.spawn("retention", retention::run(db, policy, stop()));
     }
 }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use super::{
-    claim::Mark,
-    database::{Database, micros, prepared},
+    columns::Interval,
+    database::{Database, prepared},
     error::StoreError,
+    mark::Mark,
+    rows,
 };
-use crate::domain::ids::{LaneId, LeaseKey, LeaseToken, TaskId};
+use crate::domain::ids::{LaneId, LeaseKey, TaskId};
 
 /// An open cancel request on a running task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,16 +51,15 @@ impl Database {
     ) -> Result<CancelStep, StoreError> {
         let connection = self.connection().await?;
         let waiting = prepared(&connection, include_str!("sql/cancel_waiting.sql")).await?;
-        if let Some(row) = connection.query_opt(&waiting, &[&task.0, &reason]).await? {
-            let key = row.get::<_, Option<i16>>(1).zip(row.get(2));
+        if let Some(row) = connection.query_opt(&waiting, &[&task, &reason]).await? {
             return Ok(CancelStep::Ended {
-                lane: LaneId(row.get(0)),
-                others: key.map(|(rank, order_key)| Mark::before(rank, order_key)),
+                lane: row.try_get("lane")?,
+                others: rows::optional_mark(&row)?,
             });
         }
         let running = prepared(&connection, include_str!("sql/cancel_running.sql")).await?;
         let opened = connection
-            .query_opt(&running, &[&task.0, &reason, &micros(grace)])
+            .query_opt(&running, &[&task, &reason, &Interval(grace)])
             .await?;
         Ok(if opened.is_some() {
             CancelStep::Requested
@@ -75,17 +76,16 @@ impl Database {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/cancelling.sql")).await?;
         let rows = connection.query(&statement, &[&at_most]).await?;
-        Ok(rows
-            .iter()
-            .map(|row| StopOrder {
-                key: LeaseKey {
-                    task: TaskId(row.get(0)),
-                    token: LeaseToken(row.get(1)),
-                },
-                reason: row.get(2),
-                grace: Duration::from_micros(u64::try_from(row.get::<_, i64>(3)).unwrap_or(0)),
+        rows.iter()
+            .map(|row| {
+                let Interval(grace) = row.try_get("grace")?;
+                Ok(StopOrder {
+                    key: rows::lease_key(row)?,
+                    reason: row.try_get("reason")?,
+                    grace,
+                })
             })
-            .collect())
+            .collect()
     }
 
     /// Ends the runs whose grace period is over, and returns their leases and lanes.
@@ -96,17 +96,8 @@ impl Database {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/revoke.sql")).await?;
         let rows = connection.query(&statement, &[]).await?;
-        Ok(rows
-            .iter()
-            .map(|row| {
-                (
-                    LeaseKey {
-                        task: TaskId(row.get(0)),
-                        token: LeaseToken(row.get(1)),
-                    },
-                    LaneId(row.get(2)),
-                )
-            })
-            .collect())
+        rows.iter()
+            .map(|row| Ok((rows::lease_key(row)?, row.try_get("lane")?)))
+            .collect()
     }
 }

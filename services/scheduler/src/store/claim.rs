@@ -1,52 +1,23 @@
 //! Leasing waiting tasks.
 
-use std::{pin::pin, time::Duration};
+use std::pin::pin;
 
 use futures_util::TryStreamExt as _;
-use tokio_postgres::{Row, types::ToSql};
-use uuid::Uuid;
+use jiff::Timestamp;
+use tokio_postgres::{Row, Statement, types::ToSql};
 
 use super::{
+    columns::Millis,
     database::{Database, prepared},
     error::StoreError,
     json_text::JsonText,
+    mark::Mark,
 };
 use crate::domain::{
     backoff::Backoff,
     ids::{GrantId, LaneId, LeaseKey, LeaseToken, SessionId, TaskId},
     lease::Lease,
 };
-
-/// Where the last claim of a lane stopped. Before it there are mostly dead index entries, which
-/// would have to be read again by every claim while an old snapshot keeps them from being removed.
-/// Only a shortcut: whoever knows of a row below lowers the mark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mark {
-    /// Minus the priority.
-    pub rank: i16,
-    /// The order key.
-    pub order_key: i64,
-    /// The first task of a bundle.
-    pub first_task: Uuid,
-}
-
-impl Mark {
-    /// Before every row.
-    pub const START: Self = Self {
-        rank: i16::MIN,
-        order_key: i64::MIN,
-        first_task: Uuid::nil(),
-    };
-
-    /// Just before all rows of that rank and order key.
-    pub fn before(rank: i16, order_key: i64) -> Self {
-        Self {
-            rank,
-            order_key,
-            first_task: Uuid::nil(),
-        }
-    }
-}
 
 /// What a claim asks for.
 #[derive(Debug)]
@@ -98,8 +69,16 @@ pub struct ClaimedTask {
     pub traceparent: Option<String>,
 }
 
-/// Column of `claim.sql` where the columns of `read_claimed.sql` begin.
-const TASK: usize = 2;
+/// Where a statement has what a worker gets of a task: looked up once, because a claim reads a thousand rows.
+struct TaskColumns {
+    id: usize,
+    payload: usize,
+    max_attempts: usize,
+    initial_backoff: usize,
+    max_backoff: usize,
+    run_timeout: usize,
+    traceparent: usize,
+}
 
 /// A bundle that a claim took, and the part of it that was leased.
 struct Bundle {
@@ -108,14 +87,13 @@ struct Bundle {
     mark: Mark,
     lease_token: LeaseToken,
     attempt: i16,
-    /// When it was leased, microseconds since 1970.
-    leased_us: i64,
-    tasks: Vec<Uuid>,
+    leased_at: Timestamp,
+    tasks: Vec<TaskId>,
 }
 
 /// A leased task whose row was not read yet, or was.
 struct Place {
-    id: Uuid,
+    id: TaskId,
     /// How many of the leased tasks waited before it.
     position: usize,
     /// Index of its bundle.
@@ -140,15 +118,15 @@ impl Database {
     pub async fn claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
         let connection = self.claim_connection().await?;
         let statement = prepared(&connection, include_str!("sql/claim.sql")).await?;
-        let sessions: Vec<Uuid> = claim.slots.iter().map(|session| session.0).collect();
+        let columns = TaskColumns::of(&statement)?;
         let bundles = i64::try_from(claim.bundles).unwrap_or(i64::MAX);
         let parameters: [&(dyn ToSql + Sync); 8] = [
-            &claim.lane.0,
+            &claim.lane,
             &claim.mark.rank,
             &claim.mark.order_key,
             &claim.mark.first_task,
-            &sessions,
-            &claim.grant.0,
+            &claim.slots,
+            &claim.grant,
             &bundles,
             &claim.up_to,
         ];
@@ -158,34 +136,55 @@ impl Database {
         while let Some(row) = rows.try_next().await? {
             match Bundle::from_row(&row)? {
                 Some(bundle) => assembly.begin(bundle),
-                None => assembly.add(&row, TASK),
+                None => assembly.add(&row, &columns)?,
             }
         }
         let missing = assembly.missing();
         if !missing.is_empty() {
             let statement = prepared(&connection, include_str!("sql/read_claimed.sql")).await?;
+            let columns = TaskColumns::of(&statement)?;
             for row in &connection.query(&statement, &[&missing]).await? {
-                assembly.add(row, 0);
+                assembly.add(row, &columns)?;
             }
         }
         Ok(assembly.finish())
     }
 }
 
+impl TaskColumns {
+    fn of(statement: &Statement) -> Result<Self, StoreError> {
+        let column = |name: &str| {
+            let position = statement
+                .columns()
+                .iter()
+                .position(|column| column.name() == name);
+            position.ok_or_else(|| StoreError::Defect(format!("there is no column `{name}`")))
+        };
+        Ok(Self {
+            id: column("id")?,
+            payload: column("payload")?,
+            max_attempts: column("max_attempts")?,
+            initial_backoff: column("initial_backoff_ms")?,
+            max_backoff: column("max_backoff_ms")?,
+            run_timeout: column("run_timeout_ms")?,
+            traceparent: column("traceparent")?,
+        })
+    }
+}
+
 impl Bundle {
     /// Reads a bundle; `None` if the row is one of a task.
     fn from_row(row: &Row) -> Result<Option<Self>, StoreError> {
-        let Some(numbers) = row.get::<_, Option<Vec<i64>>>(0) else {
+        let Some(numbers) = row.try_get::<_, Option<Vec<i64>>>("bundle")? else {
             return Ok(None);
         };
-        let tasks: Vec<Uuid> = row.get(1);
-        Self::from_numbers(&numbers, tasks)
+        Self::from_numbers(&numbers, row.try_get("task_ids")?)
             .map(Some)
             .ok_or_else(|| StoreError::Defect(format!("a bundle has the numbers {numbers:?}")))
     }
 
-    fn from_numbers(numbers: &[i64], tasks: Vec<Uuid>) -> Option<Self> {
-        let &[before, size, rank, order_key, lease_token, attempt, leased_us] = numbers else {
+    fn from_numbers(numbers: &[i64], tasks: Vec<TaskId>) -> Option<Self> {
+        let &[before, size, rank, order_key, lease_token, attempt, leased_at] = numbers else {
             return None;
         };
         Some(Self {
@@ -194,11 +193,12 @@ impl Bundle {
             mark: Mark {
                 rank: i16::try_from(rank).ok()?,
                 order_key,
-                first_task: *tasks.first()?,
+                first_task: tasks.first()?.0,
             },
             lease_token: LeaseToken(i32::try_from(lease_token).ok()?),
             attempt: i16::try_from(attempt).ok()?,
-            leased_us,
+            // A number among numbers, because a column of its own would cost every row of a task.
+            leased_at: Timestamp::from_microsecond(leased_at).ok()?,
             tasks,
         })
     }
@@ -228,43 +228,53 @@ impl<'a> Assembly<'a> {
         self.is_sorted = false;
     }
 
-    /// Adds what was read of a task, if it is one of those that were leased. Its columns begin at `first`.
-    fn add(&mut self, row: &Row, first: usize) {
+    /// Adds what was read of a task, if it is one of those that were leased.
+    fn add(&mut self, row: &Row, columns: &TaskColumns) -> Result<(), StoreError> {
         if !self.is_sorted {
             self.places.sort_unstable_by_key(|place| place.id);
             self.is_sorted = true;
         }
-        let id: Uuid = row.get(first);
+        let id: TaskId = row.try_get(columns.id)?;
         let Ok(place) = self.places.binary_search_by_key(&id, |place| place.id) else {
-            return;
+            return Ok(());
         };
         let place = &mut self.places[place];
         let bundle = &self.bundles[place.bundle];
         let Some(session) = self.claim.slots.get(place.position) else {
-            return;
+            return Ok(());
         };
+        let millis = |column: usize| {
+            let millis: Option<Millis> = row.try_get(column)?;
+            Ok::<_, StoreError>(millis.map(|Millis(duration)| duration))
+        };
+        let default = Backoff::default();
+        let JsonText(payload) = row.try_get(columns.payload)?;
         place.task = Some(ClaimedTask {
             session: *session,
             lease: Lease {
                 key: LeaseKey {
-                    task: TaskId(id),
+                    task: id,
                     token: bundle.lease_token,
                 },
                 grant: self.claim.grant,
                 lane: self.claim.lane,
                 attempt: bundle.attempt,
-                max_attempts: row.get(first + 2),
-                backoff: backoff(row, first + 3),
-                run_timeout: millis(row.get(first + 5)),
-                started_us: bundle.leased_us,
+                max_attempts: row.try_get(columns.max_attempts)?,
+                backoff: Backoff {
+                    initial: millis(columns.initial_backoff)?.unwrap_or(default.initial),
+                    longest: millis(columns.max_backoff)?.unwrap_or(default.longest),
+                },
+                run_timeout: millis(columns.run_timeout)?,
+                started_at: bundle.leased_at,
             },
-            payload: row.get::<_, JsonText<String>>(first + 1).0,
-            traceparent: row.get(first + 6),
+            payload,
+            traceparent: row.try_get(columns.traceparent)?,
         });
+        Ok(())
     }
 
     /// Tasks that were not read yet.
-    fn missing(&self) -> Vec<Uuid> {
+    fn missing(&self) -> Vec<TaskId> {
         self.places
             .iter()
             .filter(|place| place.task.is_none())
@@ -284,20 +294,4 @@ impl<'a> Assembly<'a> {
             },
         }
     }
-}
-
-/// Reads a back-off from two columns, `first` and the one after it.
-pub(super) fn backoff(row: &Row, first: usize) -> Backoff {
-    let default = Backoff::default();
-    Backoff {
-        initial: millis(row.get(first)).unwrap_or(default.initial),
-        longest: millis(row.get(first + 1)).unwrap_or(default.longest),
-    }
-}
-
-/// Reads a duration from a column of milliseconds.
-pub(super) fn millis(column: Option<i64>) -> Option<Duration> {
-    column
-        .and_then(|ms| u64::try_from(ms).ok())
-        .map(Duration::from_millis)
 }

@@ -256,8 +256,3 @@ fn settings(planner: &str, statement_timeout: Duration) -> String {
         IDLE_IN_TRANSACTION.as_millis(),
     )
 }
-
-/// A duration as the microseconds that statements take.
-pub(super) fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}

@@ -1,18 +1,21 @@
 //! Progress and log lines.
 
+use jiff::Timestamp;
+
 use super::{
     database::{Database, prepared},
     error::StoreError,
+    rows,
 };
 use crate::domain::{
-    ids::{LeaseKey, LeaseToken, TaskId},
+    ids::TaskId,
     limits,
     report::{EventKind, TaskEvent},
     task::EventCursor,
 };
 
-const PROGRESS: i16 = 1;
-const LOG: i16 = 2;
+pub(super) const PROGRESS: i16 = 1;
+pub(super) const LOG: i16 = 2;
 
 /// Old events of a run that one append removes at most; the next ones remove the rest.
 const REMOVED_AT_ONCE: i64 = 5_000;
@@ -20,10 +23,8 @@ const REMOVED_AT_ONCE: i64 = 5_000;
 /// An event as it was stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredEvent {
-    /// The event.
     pub event: TaskEvent,
-    /// When it was stored, microseconds since 1970.
-    pub at_us: i64,
+    pub stored_at: Timestamp,
     /// Number of the run that reported it, if that is counted.
     pub attempt: i32,
 }
@@ -35,6 +36,11 @@ pub struct EventPage {
     pub events: Vec<StoredEvent>,
     /// True if there may be more after them.
     pub more: bool,
+}
+
+/// Years before those of Postgres would spoil the whole statement; a clock that is so wrong tells nobody anything.
+fn storable(worker_time: Option<Timestamp>) -> Option<Timestamp> {
+    worker_time.filter(|time| *time >= Timestamp::UNIX_EPOCH)
 }
 
 impl StoredEvent {
@@ -60,34 +66,34 @@ impl Database {
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut worker_times = Vec::with_capacity(events.len());
         for event in events {
-            tasks.push(event.lease.task.0);
-            leases.push(event.lease.token.0);
+            tasks.push(event.lease.task);
+            leases.push(event.lease.token);
             numbers.push(event.number);
             match &event.kind {
                 EventKind::Progress {
                     percent,
                     message,
                     card,
-                    worker_us,
+                    worker_time,
                 } => {
                     kinds.push(PROGRESS);
                     percents.push(*percent);
                     messages.push(message.as_str());
                     levels.push(None);
                     cards.push(card.as_deref());
-                    worker_times.push(*worker_us);
+                    worker_times.push(storable(*worker_time));
                 }
                 EventKind::Log {
                     level,
                     message,
-                    worker_us,
+                    worker_time,
                 } => {
                     kinds.push(LOG);
                     percents.push(None);
                     messages.push(message.as_str());
                     levels.push(Some(level.as_str()));
                     cards.push(None);
-                    worker_times.push(*worker_us);
+                    worker_times.push(storable(*worker_time));
                 }
             }
         }
@@ -129,43 +135,14 @@ impl Database {
         let rows = connection
             .query(
                 include_str!("sql/read_events.sql"),
-                &[&task.0, &cursor.lease_token, &cursor.number, &at_most, &bytes],
+                &[&task, &cursor.lease_token, &cursor.number, &at_most, &bytes],
             )
             .await?;
-        let found = rows.first().map_or(0, |row| row.get::<_, i64>(10));
+        let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get("found"))?;
         let events = rows
             .iter()
-            .map(|row| {
-                let message = row.get(5);
-                let worker_us = row.get(8);
-                let kind = if row.get::<_, i16>(3) == PROGRESS {
-                    EventKind::Progress {
-                        percent: row.get(4),
-                        message,
-                        card: row.get(7),
-                        worker_us,
-                    }
-                } else {
-                    EventKind::Log {
-                        level: row.get::<_, Option<String>>(6).unwrap_or_default(),
-                        message,
-                        worker_us,
-                    }
-                };
-                StoredEvent {
-                    event: TaskEvent {
-                        lease: LeaseKey {
-                            task,
-                            token: LeaseToken(row.get(0)),
-                        },
-                        number: row.get(1),
-                        kind,
-                    },
-                    at_us: row.get(2),
-                    attempt: i32::from(row.get::<_, i16>(9)),
-                }
-            })
-            .collect();
+            .map(|row| rows::stored_event(task, row))
+            .collect::<Result<_, _>>()?;
         Ok(EventPage {
             events,
             more: found >= at_most || i64::try_from(rows.len()).is_ok_and(|read| read < found),

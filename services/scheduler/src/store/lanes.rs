@@ -1,15 +1,15 @@
 //! Lanes: (queue, task type) pairs with small ids.
 
-use tokio_postgres::Row;
-
 use super::{
     database::{Database, prepared},
     error::StoreError,
+    rows,
 };
 use crate::domain::{
     ids::LaneId,
     limits,
-    name::{QueueName, TaskType},
+    name::{Namespace, QueueName, TaskType},
+    queue::QueueKey,
 };
 
 /// A lane that exists for certain.
@@ -17,9 +17,7 @@ use crate::domain::{
 pub struct EnsuredLane {
     /// Its id, which never changes.
     pub id: LaneId,
-    /// Its queue.
-    pub queue: QueueName,
-    /// Its task type.
+    pub queue: QueueKey,
     pub task_type: TaskType,
     /// True if its queue was paused just now.
     pub paused: bool,
@@ -57,38 +55,43 @@ impl Database {
     /// See [`StoreError`].
     pub async fn ensure_lane(
         &self,
-        queue: &QueueName,
+        queue: &QueueKey,
         task_type: &TaskType,
     ) -> Result<Option<EnsuredLane>, StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/ensure_lane.sql")).await?;
+        let (namespace, name) = (queue.namespace.as_str(), queue.name.as_str());
         let row = connection
             .query_opt(
                 &statement,
-                &[&queue.as_str(), &task_type.as_str(), &limits::LANES],
+                &[&namespace, &name, &task_type.as_str(), &limits::LANES],
             )
             .await?;
-        Ok(row.map(|row| EnsuredLane {
-            id: LaneId(row.get(0)),
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(EnsuredLane {
+            id: row.try_get("id")?,
             queue: queue.clone(),
             task_type: task_type.clone(),
-            paused: row.get(1),
+            paused: row.try_get("paused")?,
         }))
     }
 
-    /// The lanes that exist for any of these queues and task types.
+    /// The lanes that exist for any of these queues and task types of a namespace.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn lanes_named(
         &self,
+        namespace: &Namespace,
         queues: &[&str],
         task_types: &[&str],
     ) -> Result<Vec<EnsuredLane>, StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/lanes_named.sql")).await?;
-        let rows = connection.query(&statement, &[&queues, &task_types]).await?;
-        rows.iter().map(lane).collect()
+        let rows = connection
+            .query(&statement, &[&namespace.as_str(), &queues, &task_types])
+            .await?;
+        rows.iter().map(rows::lane).collect()
     }
 
     /// The lanes with these ids; all of them if no id is given.
@@ -98,17 +101,17 @@ impl Database {
     pub async fn lanes(&self, ids: Option<&[LaneId]>) -> Result<Vec<EnsuredLane>, StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/list_lanes.sql")).await?;
-        let ids: Option<Vec<i32>> = ids.map(|ids| ids.iter().map(|lane| lane.0).collect());
         let rows = connection.query(&statement, &[&ids]).await?;
-        rows.iter().map(lane).collect()
+        rows.iter().map(rows::lane).collect()
     }
 
-    /// The lanes of a queue, a task type, or both.
+    /// The lanes of a queue, a task type, or both, in a namespace.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn find_lanes(
         &self,
+        namespace: &Namespace,
         queue: Option<&QueueName>,
         task_type: Option<&TaskType>,
     ) -> Result<Vec<LaneId>, StoreError> {
@@ -116,19 +119,13 @@ impl Database {
         let rows = connection
             .query(
                 include_str!("sql/find_lanes.sql"),
-                &[&queue.map(QueueName::as_str), &task_type.map(TaskType::as_str)],
+                &[
+                    &namespace.as_str(),
+                    &queue.map(QueueName::as_str),
+                    &task_type.map(TaskType::as_str),
+                ],
             )
             .await?;
-        Ok(rows.iter().map(|row| LaneId(row.get(0))).collect())
+        rows.iter().map(|row| Ok(row.try_get("id")?)).collect()
     }
-}
-
-fn lane(row: &Row) -> Result<EnsuredLane, StoreError> {
-    let defect = |problem| StoreError::Defect(format!("a lane has an invalid name: {problem:?}"));
-    Ok(EnsuredLane {
-        id: LaneId(row.try_get("id")?),
-        queue: QueueName::parse(row.try_get::<_, String>("queue")?, "queue").map_err(defect)?,
-        task_type: TaskType::parse(row.try_get::<_, String>("task_type")?, "task_type").map_err(defect)?,
-        paused: row.try_get("paused")?,
-    })
 }

@@ -1,7 +1,5 @@
 //! Where lists look for tasks.
 
-use uuid::Uuid;
-
 use super::{database::Database, error::StoreError, spans::IdRanges};
 use crate::domain::ids::{LaneId, TaskId};
 
@@ -67,31 +65,26 @@ impl Database {
     /// See [`StoreError`].
     pub async fn list_ids(&self, source: ListSource, query: &ListQuery) -> Result<ListStep, StoreError> {
         let connection = self.listing().await?;
-        let lanes: Option<Vec<i32>> = query
-            .lanes
-            .as_ref()
-            .map(|lanes| lanes.iter().map(|lane| lane.0).collect());
-        let (lows, highs): (Vec<Uuid>, Vec<Uuid>) = query
+        let (lows, highs): (Vec<TaskId>, Vec<TaskId>) = query
             .ids
             .ranges
             .iter()
-            .map(|range| (range.start.0, range.end.0))
+            .map(|range| (range.start, range.end))
             .unzip();
         let row = connection
             .query_opt(
                 source.sql(),
-                &[&lows, &highs, &lanes, &query.look_at, &query.at_most],
+                &[&lows, &highs, &query.lanes, &query.look_at, &query.at_most],
             )
             .await?
             .ok_or_else(|| StoreError::Defect("a list gave no row".into()))?;
-        let ids: Vec<TaskId> = row.get::<_, Vec<Uuid>>(0).into_iter().map(TaskId).collect();
-        let last: Option<Uuid> = row.get(1);
-        let looked_at: i64 = row.get(2);
+        let ids: Vec<TaskId> = row.try_get("ids")?;
+        let last: Option<TaskId> = row.try_get("last")?;
+        let looked_at: i64 = row.try_get("looked_at")?;
         let looked_to = if i64::try_from(ids.len()).is_ok_and(|found| found >= query.at_most) {
             ids.last().copied()
         } else {
-            let last = last.filter(|_| looked_at >= query.look_at).map(TaskId);
-            last.or(query.ids.rest)
+            last.filter(|_| looked_at >= query.look_at).or(query.ids.rest)
         };
         Ok(ListStep { ids, looked_to })
     }

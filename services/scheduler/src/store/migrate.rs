@@ -19,7 +19,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 7] = [
+const MIGRATIONS: [Migration; 9] = [
     Migration {
         version: 1,
         name: "tasks",
@@ -62,6 +62,18 @@ const MIGRATIONS: [Migration; 7] = [
         name: "words",
         oldest_binary: 7,
         sql: include_str!("../../migrations/0007_words.sql"),
+    },
+    Migration {
+        version: 8,
+        name: "blame",
+        oldest_binary: 8,
+        sql: include_str!("../../migrations/0008_blame.sql"),
+    },
+    Migration {
+        version: 9,
+        name: "micros",
+        oldest_binary: 8,
+        sql: include_str!("../../migrations/0009_micros.sql"),
     },
 ];
 

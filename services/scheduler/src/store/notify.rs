@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, NoTls};
 use uuid::Uuid;
 
-use super::{claim::Mark, database::Database, error::StoreError};
+use super::{database::Database, error::StoreError, mark::Mark};
 use crate::domain::ids::{LaneId, ReplicaId, TaskId};
 
 const CHANNEL: &str = "tasklease_hints";

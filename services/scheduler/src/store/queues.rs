@@ -2,38 +2,35 @@
 
 use std::collections::BTreeMap;
 
-use tokio_postgres::Row;
+use jiff::Timestamp;
 
 use super::{
     database::{Database, prepared},
     error::StoreError,
+    rows,
 };
 use crate::domain::{
     ids::{LaneId, SessionId},
-    name::QueueName,
+    name::{Namespace, QueueName, TaskType},
+    queue::QueueKey,
     state::TaskState,
 };
 
 /// A queue as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueRecord {
-    /// The tenant.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
+    pub key: QueueKey,
     /// True while its tasks are not handed out.
     pub paused: bool,
-    /// When it was first used, microseconds since 1970.
-    pub created_us: i64,
+    /// When it was first used.
+    pub created_at: Timestamp,
 }
 
 /// Counts of the tasks of one lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneStats {
-    /// The queue.
-    pub queue: String,
-    /// The task type.
-    pub task_type: String,
+    pub queue: QueueKey,
+    pub task_type: TaskType,
     /// True while the queue is paused.
     pub paused: bool,
     /// Live workers that take this type from this queue.
@@ -54,10 +51,9 @@ pub struct LaneStats {
     pub exact: bool,
 }
 
-/// A live session as it stands. Times are microseconds since 1970.
+/// A live session as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerRecord {
-    /// The session.
     pub id: SessionId,
     /// The worker's name.
     pub name: String,
@@ -67,33 +63,37 @@ pub struct WorkerRecord {
     pub task_types: Vec<String>,
     /// The queues it serves.
     pub queues: Vec<String>,
-    /// Labels.
     pub labels: BTreeMap<String, String>,
     /// How many tasks it runs at once.
     pub slots: i32,
     /// How many it runs now.
     pub running: i32,
-    /// When it began.
-    pub created_us: i64,
+    pub created_at: Timestamp,
     /// When its last heartbeat was stored.
-    pub heartbeat_us: i64,
+    pub heartbeat_at: Timestamp,
     /// The replica that it was connected to at its last heartbeat.
     pub scheduler: String,
 }
 
 impl Database {
-    /// Queues by name, after a name.
+    /// Queues of a namespace by name, after a name.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn list_queues(&self, after: &str, at_most: i64) -> Result<Vec<QueueRecord>, StoreError> {
+    pub async fn list_queues(
+        &self,
+        namespace: &Namespace,
+        after: &str,
+        at_most: i64,
+    ) -> Result<Vec<QueueRecord>, StoreError> {
         let connection = self.listing().await?;
-        Ok(connection
-            .query(include_str!("sql/list_queues.sql"), &[&after, &at_most])
-            .await?
-            .iter()
-            .map(queue_record)
-            .collect())
+        let rows = connection
+            .query(
+                include_str!("sql/list_queues.sql"),
+                &[&namespace.as_str(), &after, &at_most],
+            )
+            .await?;
+        rows.iter().map(rows::queue_record).collect()
     }
 
     /// Pauses or resumes a queue, which is made if it is new; returns its lanes, too.
@@ -102,24 +102,25 @@ impl Database {
     /// See [`StoreError`].
     pub async fn set_paused(
         &self,
-        queue: &QueueName,
+        queue: &QueueKey,
         paused: bool,
     ) -> Result<(QueueRecord, Vec<LaneId>), StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/set_paused.sql")).await?;
+        let (namespace, name) = (queue.namespace.as_str(), queue.name.as_str());
         let row = connection
-            .query_one(&statement, &[&queue.as_str(), &paused])
+            .query_one(&statement, &[&namespace, &name, &paused])
             .await?;
-        let lanes: Vec<i32> = row.get(4);
-        Ok((queue_record(&row), lanes.into_iter().map(LaneId).collect()))
+        Ok((rows::queue_record(&row)?, row.try_get("lanes")?))
     }
 
-    /// Counts by queue and task type; counts of waiting tasks stop at `limit`.
+    /// Counts by queue and task type of a namespace; counts of waiting tasks stop at `limit`.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn queue_stats(
         &self,
+        namespace: &Namespace,
         queue: Option<&QueueName>,
         limit: i64,
     ) -> Result<Vec<LaneStats>, StoreError> {
@@ -127,25 +128,10 @@ impl Database {
         let rows = connection
             .query(
                 include_str!("sql/queue_stats.sql"),
-                &[&queue.map(QueueName::as_str), &limit],
+                &[&namespace.as_str(), &queue.map(QueueName::as_str), &limit],
             )
             .await?;
-        Ok(rows
-            .iter()
-            .map(|row| LaneStats {
-                queue: row.get(0),
-                task_type: row.get(1),
-                paused: row.get(2),
-                workers: row.get(3),
-                scheduled: row.get(4),
-                pending: row.get(5),
-                running: row.get(6),
-                succeeded: row.get(7),
-                failed: row.get(8),
-                cancelled: row.get(9),
-                exact: row.get::<_, bool>(10) && row.get::<_, i64>(5) < limit,
-            })
-            .collect())
+        rows.iter().map(|row| rows::lane_stats(row, limit)).collect()
     }
 
     /// Adds to the counts of ended tasks.
@@ -155,7 +141,7 @@ impl Database {
     pub async fn add_ended(&self, counts: &[(LaneId, TaskState, i64)]) -> Result<(), StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/add_ended.sql")).await?;
-        let lanes: Vec<i32> = counts.iter().map(|(lane, ..)| lane.0).collect();
+        let lanes: Vec<LaneId> = counts.iter().map(|(lane, ..)| *lane).collect();
         let states: Vec<i16> = counts.iter().map(|(_, state, _)| *state as i16).collect();
         let tasks: Vec<i64> = counts.iter().map(|(.., tasks)| *tasks).collect();
         connection.execute(&statement, &[&lanes, &states, &tasks]).await?;
@@ -173,34 +159,8 @@ impl Database {
     ) -> Result<Vec<WorkerRecord>, StoreError> {
         let connection = self.listing().await?;
         let rows = connection
-            .query(include_str!("sql/list_workers.sql"), &[&after.0, &at_most])
+            .query(include_str!("sql/list_workers.sql"), &[&after, &at_most])
             .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(WorkerRecord {
-                    id: SessionId(row.get(0)),
-                    name: row.get(1),
-                    incarnation: row.get(2),
-                    task_types: row.get(3),
-                    queues: row.get(4),
-                    labels: serde_json::from_str(row.get(5))
-                        .map_err(|error| StoreError::Defect(error.to_string()))?,
-                    slots: row.get(6),
-                    scheduler: row.get(7),
-                    created_us: row.get(8),
-                    heartbeat_us: row.get(9),
-                    running: row.get(10),
-                })
-            })
-            .collect()
-    }
-}
-
-fn queue_record(row: &Row) -> QueueRecord {
-    QueueRecord {
-        namespace: row.get(0),
-        name: row.get(1),
-        paused: row.get(2),
-        created_us: row.get(3),
+        rows.iter().map(rows::worker_record).collect()
     }
 }

@@ -1,12 +1,14 @@
 //! Removing what nobody needs any more, page by page in id order.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
-    database::{Database, micros, prepared},
+    columns::Interval,
+    database::{Database, prepared},
     error::StoreError,
     spans::NOTE_HOLDS,
 };
@@ -51,7 +53,7 @@ impl Database {
         above: TaskId,
         bite: RetentionBite,
         policy: &RetentionPolicy,
-        now: SystemTime,
+        now: Timestamp,
     ) -> Result<RetentionPage, StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/delete_old_tasks.sql")).await?;
@@ -60,16 +62,16 @@ impl Database {
             .query_one(
                 &statement,
                 &[
-                    &above.0,
+                    &above,
                     &up_to,
                     &bite.tasks,
-                    &micros(policy.ended),
-                    &micros(policy.failed),
+                    &Interval(policy.ended),
+                    &Interval(policy.failed),
                     &bite.events,
                 ],
             )
             .await?;
-        Ok(page(&row, above, bite))
+        page(&row, above, bite)
     }
 
     /// Removes old events of the next tasks above `above`.
@@ -81,7 +83,7 @@ impl Database {
         above: TaskId,
         bite: RetentionBite,
         policy: &RetentionPolicy,
-        now: SystemTime,
+        now: Timestamp,
     ) -> Result<RetentionPage, StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/delete_old_events.sql")).await?;
@@ -90,15 +92,15 @@ impl Database {
             .query_one(
                 &statement,
                 &[
-                    &above.0,
+                    &above,
                     &up_to,
                     &bite.tasks,
-                    &micros(policy.events),
+                    &Interval(policy.events),
                     &bite.events,
                 ],
             )
             .await?;
-        Ok(page(&row, above, bite))
+        page(&row, above, bite)
     }
 
     /// The lowest id above another.
@@ -108,22 +110,23 @@ impl Database {
     pub async fn next_task(&self, above: TaskId) -> Result<Option<TaskId>, StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/next_task.sql")).await?;
-        let row = connection.query_opt(&statement, &[&above.0]).await?;
-        Ok(row.map(|row| TaskId(row.get(0))))
+        let row = connection.query_opt(&statement, &[&above]).await?;
+        Ok(row.map(|row| row.try_get("id")).transpose()?)
     }
 }
 
-fn page(row: &Row, above: TaskId, bite: RetentionBite) -> RetentionPage {
-    let last: Option<Uuid> = row.get(0);
-    let (looked_at, removed, done): (i64, i64, bool) = (row.get(1), row.get(2), row.get(3));
-    RetentionPage {
-        next: if done {
-            last.filter(|_| looked_at == bite.tasks).map(TaskId)
-        } else {
-            Some(above)
-        },
-        removed,
-    }
+fn page(row: &Row, above: TaskId, bite: RetentionBite) -> Result<RetentionPage, StoreError> {
+    let last: Option<TaskId> = row.try_get("last")?;
+    let looked_at: i64 = row.try_get("looked_at")?;
+    let next = if row.try_get("done")? {
+        last.filter(|_| looked_at == bite.tasks)
+    } else {
+        Some(above)
+    };
+    Ok(RetentionPage {
+        next,
+        removed: row.try_get("removed")?,
+    })
 }
 
 impl RetentionPolicy {
@@ -135,10 +138,8 @@ impl RetentionPolicy {
 }
 
 /// The lowest id of version 7 of that time before now; a task with a higher id cannot be old enough.
-fn id_at(now: SystemTime, before: Duration) -> Uuid {
-    let millis = now
-        .checked_sub(before)
-        .and_then(|then| then.duration_since(UNIX_EPOCH).ok())
-        .map_or(0, |since| since.as_millis());
-    Uuid::from_u128(millis << 80)
+fn id_at(now: Timestamp, before: Duration) -> TaskId {
+    let then = now.checked_sub(before).unwrap_or(Timestamp::UNIX_EPOCH);
+    let millis = u128::try_from(then.as_millisecond()).unwrap_or(0);
+    TaskId(Uuid::from_u128(millis << 80))
 }

@@ -2,21 +2,21 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tokio_postgres::Row;
-use uuid::Uuid;
+use deadpool_postgres::Transaction;
 
 use super::{
-    claim::{backoff, millis},
-    database::{Database, micros, prepared},
+    columns::Interval,
+    database::{Database, prepared},
     error::StoreError,
+    rows,
     settle::Fenced,
 };
 use crate::domain::{
-    backoff::Backoff,
-    ids::{GrantId, LaneId, LeaseKey, LeaseToken, SessionId, TaskId},
-    lease::Lease,
+    ids::{SessionId, TaskId},
+    lease::{DeadLease, Lease},
+    loss::Company,
     session::WorkerProfile,
-    verdict::{Loss, Verdict},
+    verdict::Verdict,
 };
 
 /// A lease of a session that goes on.
@@ -26,19 +26,6 @@ pub struct KnownLease {
     pub lease: Lease,
     /// How long ago it was made, by the database's clock.
     pub age: Duration,
-}
-
-/// A lease whose session is over.
-#[derive(Debug, Clone)]
-pub struct DeadLease {
-    /// The lease.
-    pub lease: Lease,
-    /// The worker's name; `None` if its session was gone before it could know of the lease.
-    pub worker: Option<String>,
-    /// True if nobody could hear the worker, because no scheduler was at work.
-    pub was_spared: bool,
-    /// Who may be to blame.
-    pub loss: Loss,
 }
 
 /// Sessions that ended, and what became of their leases.
@@ -73,7 +60,7 @@ impl Database {
             .execute(
                 &statement,
                 &[
-                    &id.0,
+                    &id,
                     &profile.name,
                     &profile.incarnation,
                     &types,
@@ -81,7 +68,7 @@ impl Database {
                     &labels,
                     &profile.slots,
                     &scheduler,
-                    &micros(lease),
+                    &Interval(lease),
                 ],
             )
             .await?;
@@ -102,7 +89,7 @@ impl Database {
         let connection = self.session_connection().await?;
         let statement = prepared(&connection, include_str!("sql/resume_session.sql")).await?;
         let row = connection
-            .query_opt(&statement, &[&id.0, &incarnation, &scheduler, &micros(lease)])
+            .query_opt(&statement, &[&id, &incarnation, &scheduler, &Interval(lease)])
             .await?;
         Ok(row.is_some())
     }
@@ -114,10 +101,8 @@ impl Database {
     pub async fn session_worker(&self, id: SessionId) -> Result<Option<String>, StoreError> {
         let connection = self.session_connection().await?;
         let statement = prepared(&connection, include_str!("sql/find_session.sql")).await?;
-        Ok(connection
-            .query_opt(&statement, &[&id.0])
-            .await?
-            .map(|row| row.get(0)))
+        let row = connection.query_opt(&statement, &[&id]).await?;
+        Ok(row.map(|row| row.try_get("name")).transpose()?)
     }
 
     /// Extends the leases of sessions, whose heartbeats came that long ago; returns those that are not over.
@@ -131,12 +116,12 @@ impl Database {
     ) -> Result<Vec<SessionId>, StoreError> {
         let connection = self.vital_connection().await?;
         let statement = prepared(&connection, include_str!("sql/heartbeat.sql")).await?;
-        let ids: Vec<Uuid> = sessions.iter().map(|(id, _)| id.0).collect();
-        let ages: Vec<i64> = sessions.iter().map(|(_, age)| micros(*age)).collect();
+        let (ids, ages): (Vec<SessionId>, Vec<Interval>) =
+            sessions.iter().map(|(id, age)| (*id, Interval(*age))).unzip();
         let rows = connection
-            .query(&statement, &[&ids, &ages, &micros(lease)])
+            .query(&statement, &[&ids, &ages, &Interval(lease)])
             .await?;
-        Ok(rows.iter().map(|row| SessionId(row.get(0))).collect())
+        rows.iter().map(|row| Ok(row.try_get("id")?)).collect()
     }
 
     /// The leases of sessions that have not ended; if tasks are named, those of the grants that hold any of them.
@@ -150,28 +135,8 @@ impl Database {
     ) -> Result<Vec<(SessionId, KnownLease)>, StoreError> {
         let connection = self.session_connection().await?;
         let statement = prepared(&connection, include_str!("sql/session_leases.sql")).await?;
-        let tasks: Option<Vec<Uuid>> = of_tasks.map(|tasks| tasks.iter().map(|task| task.0).collect());
-        let ids: Vec<Uuid> = sessions.iter().map(|id| id.0).collect();
-        let rows = connection.query(&statement, &[&ids, &tasks]).await?;
-        rows.iter()
-            .map(|row| {
-                let lease = Lease {
-                    key: LeaseKey {
-                        task: TaskId(row.try_get("task_id")?),
-                        token: LeaseToken(row.try_get("lease_token")?),
-                    },
-                    grant: GrantId(row.try_get("grant_id")?),
-                    lane: LaneId(row.try_get("lane")?),
-                    attempt: row.try_get("attempt")?,
-                    max_attempts: row.try_get("max_attempts")?,
-                    backoff: backoff(row, 8),
-                    run_timeout: millis(row.try_get("run_timeout_ms")?),
-                    started_us: row.try_get("started_us")?,
-                };
-                let age = Duration::from_micros(u64::try_from(row.try_get::<_, i64>("age_us")?).unwrap_or(0));
-                Ok((SessionId(row.try_get("session_id")?), KnownLease { lease, age }))
-            })
-            .collect()
+        let rows = connection.query(&statement, &[&sessions, &of_tasks]).await?;
+        rows.iter().map(rows::known_lease).collect()
     }
 
     /// Ends sessions whose lease is over and sends their tasks on, as `decide` says.
@@ -196,7 +161,7 @@ impl Database {
         id: SessionId,
         decide: impl Fn(&DeadLease) -> Verdict,
     ) -> Result<EndedSessions, StoreError> {
-        self.end_sessions(include_str!("sql/lock_session.sql"), &[&id.0], decide)
+        self.end_sessions(include_str!("sql/lock_session.sql"), &[&id], decide)
             .await
     }
 
@@ -221,30 +186,34 @@ impl Database {
         let mut connection = self.vital_connection().await?;
         let transaction = connection.transaction().await?;
         let select = transaction.prepare_cached(select).await?;
-        let ids: Vec<Uuid> = transaction
+        let sessions: Vec<SessionId> = transaction
             .query(&select, parameters)
             .await?
             .iter()
-            .map(|row| row.get(0))
-            .collect();
-        if ids.is_empty() {
+            .map(|row| row.try_get("id"))
+            .collect::<Result<_, _>>()?;
+        if sessions.is_empty() {
             return Ok(EndedSessions::default());
         }
         let end = transaction
             .prepare_cached(include_str!("sql/end_sessions.sql"))
             .await?;
         let mut dead: Vec<(SessionId, DeadLease)> = transaction
-            .query(&end, &[&ids])
+            .query(&end, &[&sessions])
             .await?
             .iter()
-            .map(dead_lease)
+            .map(rows::dead_lease)
             .collect::<Result<_, _>>()?;
-        compare_losses(&mut dead);
-        let verdicts: Vec<Verdict> = dead.iter().map(|(_, dead)| decide(dead)).collect();
+        tell_company(&mut dead);
+        let judge = |dead: &[(SessionId, DeadLease)]| dead.iter().map(|(_, dead)| decide(dead)).collect();
+        let mut verdicts: Vec<Verdict> = judge(&dead);
+        if withdraw_blame(&transaction, &verdicts, &mut dead).await? {
+            verdicts = judge(&dead);
+        }
         let committed = Self::settle_within(&transaction, verdicts.iter()).await?;
         transaction.commit().await?;
         Ok(EndedSessions {
-            sessions: ids.into_iter().map(SessionId).collect(),
+            sessions,
             verdicts,
             committed,
         })
@@ -261,55 +230,56 @@ impl Database {
     }
 }
 
-fn dead_lease(row: &Row) -> Result<(SessionId, DeadLease), StoreError> {
-    let dead = DeadLease {
-        lease: Lease {
-            key: LeaseKey {
-                task: TaskId(row.try_get("task_id")?),
-                token: LeaseToken(row.try_get("lease_token")?),
-            },
-            grant: GrantId(row.try_get("grant_id")?),
-            lane: LaneId(row.try_get("lane")?),
-            attempt: row.try_get("attempt")?,
-            max_attempts: row.try_get("max_attempts")?,
-            backoff: Backoff::default(),
-            run_timeout: None,
-            started_us: row.try_get("started_us")?,
-        },
-        worker: row.try_get("worker")?,
-        was_spared: row.try_get::<_, Option<bool>>("was_spared")?.unwrap_or(false),
-        loss: Loss {
-            alone_before: row.try_get("alone")?,
-            in_company_before: row.try_get("in_company")?,
-            ..Loss::default()
-        },
-    };
-    Ok((SessionId(row.try_get("session_id")?), dead))
-}
-
-/// Tells each lease of a session how many others went with it, and how often theirs were lost.
-fn compare_losses(dead: &mut [(SessionId, DeadLease)]) {
-    let mut sessions: BTreeMap<SessionId, Vec<i32>> = BTreeMap::new();
-    for (session, dead) in dead.iter() {
-        sessions.entry(*session).or_default().push(dead.loss.before());
+/// Tells each lease of a session what else was lost with it.
+fn tell_company(dead: &mut [(SessionId, DeadLease)]) {
+    #[derive(Default)]
+    struct Held {
+        tasks: usize,
+        suspects: Vec<TaskId>,
     }
-    for losses in sessions.values_mut() {
-        losses.sort_unstable_by(|one, other| other.cmp(one));
+    let mut sessions: BTreeMap<SessionId, Held> = BTreeMap::new();
+    for (session, dead) in dead.iter() {
+        let held = sessions.entry(*session).or_default();
+        held.tasks += 1;
+        if dead.loss.before > 0 {
+            held.suspects.push(dead.key.task);
+        }
     }
     for (session, dead) in dead {
-        let Some(losses) = sessions.get(session) else {
-            continue;
-        };
-        dead.loss.others = i32::try_from(losses.len() - 1).unwrap_or(i32::MAX);
-        // The highest is its own, or it stands behind that of another.
-        let own = dead.loss.before();
-        let rival = if losses.first() == Some(&own) {
-            losses.get(1)
-        } else {
-            losses.first()
-        };
-        dead.loss.most_of_others = rival.copied().unwrap_or(0);
+        if let Some(held) = sessions.get(session) {
+            dead.loss.company = Company::of(dead.key.task, held.tasks, &held.suspects);
+        }
     }
+}
+
+/// Takes back the points that others got because the tasks that now become suspects seemed innocent; true if any of
+/// those others are among the leases that are judged now.
+async fn withdraw_blame(
+    transaction: &Transaction<'_>,
+    verdicts: &[Verdict],
+    dead: &mut [(SessionId, DeadLease)],
+) -> Result<bool, StoreError> {
+    let new_suspects: Vec<TaskId> = dead
+        .iter()
+        .zip(verdicts)
+        .filter(|((_, dead), verdict)| verdict.blame.is_some() && dead.loss.raises_suspicion())
+        .map(|((_, dead), _)| dead.key.task)
+        .collect();
+    if new_suspects.is_empty() {
+        return Ok(false);
+    }
+    let withdraw = transaction
+        .prepare_cached(include_str!("sql/withdraw_blame.sql"))
+        .await?;
+    let mut changed = false;
+    for row in transaction.query(&withdraw, &[&new_suspects]).await? {
+        let task: TaskId = row.try_get("task_id")?;
+        for (_, dead) in dead.iter_mut().filter(|(_, dead)| dead.key.task == task) {
+            dead.loss.points_before -= 1;
+            changed = true;
+        }
+    }
+    Ok(changed)
 }
 
 /// Labels as JSON text of one object.

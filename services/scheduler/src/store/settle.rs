@@ -1,18 +1,18 @@
 //! Committing how runs ended.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
+use jiff::Timestamp;
 use tokio_postgres::{Row, types::ToSql};
-use uuid::Uuid;
 
 use super::{
-    claim::Mark,
-    database::{Database, micros, prepared},
+    columns::Interval,
+    database::{Database, prepared},
     error::StoreError,
     json_text::JsonText,
+    mark::Mark,
+    rows,
 };
 use crate::domain::{
-    ids::{GrantKey, LeaseKey, LeaseToken, TaskId},
+    ids::{GrantId, GrantKey, LeaseKey, LeaseToken, SessionId, TaskId},
     outcome::Outcome,
     verdict::{Disposition, Verdict},
 };
@@ -41,35 +41,36 @@ pub struct EndedRun {
 
 #[derive(Default)]
 struct Successes<'a> {
-    tasks: Vec<Uuid>,
-    leases: Vec<i32>,
+    tasks: Vec<TaskId>,
+    leases: Vec<LeaseToken>,
     attempts: Vec<i16>,
-    starts: Vec<SystemTime>,
+    starts: Vec<Timestamp>,
     workers: Vec<&'a str>,
     results: Vec<JsonText<&'a str>>,
 }
 
 #[derive(Default)]
 struct Others<'a> {
-    tasks: Vec<Uuid>,
-    leases: Vec<i32>,
+    tasks: Vec<TaskId>,
+    leases: Vec<LeaseToken>,
     attempts: Vec<i16>,
-    starts: Vec<i64>,
+    starts: Vec<Timestamp>,
     workers: Vec<&'a str>,
     outcomes: Vec<i16>,
     finals: Vec<bool>,
     kinds: Vec<&'a str>,
     messages: Vec<&'a str>,
     details: Vec<&'a str>,
-    delays: Vec<i64>,
+    delays: Vec<Option<Interval>>,
     next_attempts: Vec<i16>,
-    lost_with: Vec<Option<i32>>,
+    blame: Vec<Option<i16>>,
+    suspects: Vec<Option<TaskId>>,
 }
 
 /// Names grants, in the order of their keys.
 struct Emptied {
-    sessions: Vec<Uuid>,
-    grants: Vec<i64>,
+    sessions: Vec<SessionId>,
+    grants: Vec<GrantId>,
 }
 
 impl Database {
@@ -104,18 +105,17 @@ impl Database {
                 .execute(&statement, &[&emptied.sessions, &emptied.grants])
                 .await?;
         }
-        let mut committed = Vec::new();
+        let mut fenced = Vec::new();
         if !successes.tasks.is_empty() {
             let statement = transaction
                 .prepare_cached(include_str!("sql/settle_contested.sql"))
                 .await?;
-            committed.extend(fenced(
-                &transaction.query(&statement, &successes.parameters()).await?,
-            ));
+            let rows = transaction.query(&statement, &successes.parameters()).await?;
+            fenced.extend(committed(&rows)?);
         }
-        committed.extend(others.end_within(&transaction).await?);
+        fenced.extend(others.end_within(&transaction).await?);
         transaction.commit().await?;
-        Ok(committed)
+        Ok(fenced)
     }
 
     /// Commits successes none of which may have lost; one statement is one round trip and its own transaction.
@@ -156,28 +156,26 @@ impl Database {
     pub async fn ended_runs(&self, keys: &[LeaseKey]) -> Result<Vec<EndedRun>, StoreError> {
         let connection = self.other_ends_connection().await?;
         let statement = prepared(&connection, include_str!("sql/ended_runs.sql")).await?;
-        let tasks: Vec<Uuid> = keys.iter().map(|key| key.task.0).collect();
-        let leases: Vec<i32> = keys.iter().map(|key| key.token.0).collect();
+        let (tasks, leases): (Vec<TaskId>, Vec<LeaseToken>) =
+            keys.iter().map(|key| (key.task, key.token)).unzip();
         let rows = connection.query(&statement, &[&tasks, &leases]).await?;
-        Ok(rows
-            .iter()
-            .map(|row| EndedRun {
-                key: LeaseKey {
-                    task: TaskId(row.get(0)),
-                    token: LeaseToken(row.get(1)),
-                },
-                outcome: Outcome::from_number(row.get(2)),
-                worker: row.get(3),
+        rows.iter()
+            .map(|row| {
+                Ok(EndedRun {
+                    key: rows::lease_key(row)?,
+                    outcome: row.try_get("outcome")?,
+                    worker: row.try_get("worker")?,
+                })
             })
-            .collect())
+            .collect()
     }
 }
 
 impl From<&[GrantKey]> for Emptied {
     fn from(keys: &[GrantKey]) -> Self {
-        let mut keys: Vec<(Uuid, i64)> = keys.iter().map(|key| (key.session.0, key.grant.0)).collect();
+        let mut keys = keys.to_vec();
         keys.sort_unstable();
-        let (sessions, grants) = keys.into_iter().unzip();
+        let (sessions, grants) = keys.into_iter().map(|key| (key.session, key.grant)).unzip();
         Self { sessions, grants }
     }
 }
@@ -198,8 +196,8 @@ impl Successes<'_> {
         let keys = self.tasks.iter().zip(&self.leases);
         keys.map(|(task, lease)| Fenced {
             key: LeaseKey {
-                task: TaskId(*task),
-                token: LeaseToken(*lease),
+                task: *task,
+                token: *lease,
             },
             outcome: Outcome::Succeeded,
             place: None,
@@ -219,10 +217,10 @@ impl Others<'_> {
         let statement = transaction
             .prepare_cached(include_str!("sql/end_runs.sql"))
             .await?;
-        Ok(fenced(&transaction.query(&statement, &self.parameters()).await?))
+        committed(&transaction.query(&statement, &self.parameters()).await?)
     }
 
-    fn parameters(&self) -> [&(dyn ToSql + Sync); 13] {
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 14] {
         [
             &self.tasks,
             &self.leases,
@@ -236,7 +234,8 @@ impl Others<'_> {
             &self.details,
             &self.delays,
             &self.next_attempts,
-            &self.lost_with,
+            &self.blame,
+            &self.suspects,
         ]
     }
 }
@@ -246,14 +245,14 @@ fn columns<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> (Successes<'a
     let mut successes = Successes::default();
     let mut others = Others::default();
     let mut verdicts: Vec<&Verdict> = verdicts.into_iter().collect();
-    verdicts.sort_unstable_by_key(|verdict| (verdict.key.task.0, verdict.key.token.0));
+    verdicts.sort_unstable_by_key(|verdict| verdict.key);
     for verdict in verdicts {
         let (outcome, error, delay, next_attempt) = match &verdict.disposition {
             Disposition::Succeed { result } => {
-                successes.tasks.push(verdict.key.task.0);
-                successes.leases.push(verdict.key.token.0);
+                successes.tasks.push(verdict.key.task);
+                successes.leases.push(verdict.key.token);
                 successes.attempts.push(verdict.attempt);
-                successes.starts.push(at(verdict.started_us));
+                successes.starts.push(verdict.started_at);
                 successes.workers.push(&*verdict.worker);
                 successes.results.push(JsonText(result));
                 continue;
@@ -266,49 +265,34 @@ fn columns<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> (Successes<'a
                 next_attempt,
             } => (*outcome, error, Some(*delay), *next_attempt),
         };
-        others.tasks.push(verdict.key.task.0);
-        others.leases.push(verdict.key.token.0);
+        others.tasks.push(verdict.key.task);
+        others.leases.push(verdict.key.token);
         others.attempts.push(verdict.attempt);
-        others.starts.push(verdict.started_us);
+        others.starts.push(verdict.started_at);
         others.workers.push(&*verdict.worker);
         others.outcomes.push(outcome as i16);
         others.finals.push(delay.is_none());
         others.kinds.push(&error.kind);
         others.messages.push(&error.message);
         others.details.push(&error.detail);
-        others.delays.push(delay.map_or(0, micros));
+        others.delays.push(delay.map(Interval));
         others.next_attempts.push(next_attempt);
-        others.lost_with.push(verdict.lost_with);
+        others.blame.push(verdict.blame.map(|blame| blame.points));
+        let suspect = verdict.blame.and_then(|blame| blame.suspect);
+        others.suspects.push(suspect);
     }
     (successes, others)
 }
 
-fn at(micros: i64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_micros(micros.unsigned_abs())
-}
-
-fn fenced(rows: &[Row]) -> Vec<Fenced> {
+/// Reads the verdicts that a statement has committed.
+fn committed(rows: &[Row]) -> Result<Vec<Fenced>, StoreError> {
     rows.iter()
-        .filter_map(|row| {
-            Some(Fenced {
-                key: LeaseKey {
-                    task: TaskId(row.get(0)),
-                    token: LeaseToken(row.get(1)),
-                },
-                outcome: Outcome::from_number(row.get(2))?,
-                place: place(row),
+        .map(|row| {
+            Ok(Fenced {
+                key: rows::lease_key(row)?,
+                outcome: row.try_get("outcome")?,
+                place: rows::optional_mark(row)?,
             })
         })
         .collect()
-}
-
-/// Where a task waits that ended a run, in the fourth and fifth column of statements that have them.
-fn place(row: &Row) -> Option<Mark> {
-    if row.len() < 5 {
-        return None;
-    }
-    Some(Mark::before(
-        row.get::<_, Option<i16>>(3)?,
-        row.get::<_, Option<i64>>(4)?,
-    ))
 }

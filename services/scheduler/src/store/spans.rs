@@ -3,7 +3,8 @@
 use std::{ops::Range, time::Duration};
 
 use super::{
-    database::{Database, micros, prepared},
+    columns::Interval,
+    database::{Database, prepared},
     error::StoreError,
 };
 use crate::domain::{
@@ -88,14 +89,14 @@ impl Database {
     /// # Errors
     /// See [`StoreError`].
     pub async fn ensure_spans(&self, spans: &[(LaneId, Span)]) -> Result<Vec<LaneId>, StoreError> {
-        let (lanes, spans): (Vec<i32>, Vec<i64>) = spans
+        let (lanes, spans): (Vec<LaneId>, Vec<i64>) = spans
             .iter()
-            .map(|(lane, span)| (lane.0, i64::from(span.0)))
+            .map(|(lane, span)| (*lane, i64::from(span.0)))
             .unzip();
         let connection = self.submit_connection().await?;
         let statement = prepared(&connection, include_str!("sql/ensure_spans.sql")).await?;
         let gone = connection.query(&statement, &[&lanes, &spans]).await?;
-        gone.iter().map(|row| Ok(LaneId(row.try_get("lane")?))).collect()
+        gone.iter().map(|row| Ok(row.try_get("lane")?)).collect()
     }
 
     /// The ids below one among which all tasks of some lanes are.
@@ -103,7 +104,6 @@ impl Database {
     /// # Errors
     /// See [`StoreError`].
     pub async fn ids_of_lanes(&self, lanes: &[LaneId], below: TaskId) -> Result<IdRanges, StoreError> {
-        let lanes: Vec<i32> = lanes.iter().map(|lane| lane.0).collect();
         let latest = i64::from(Span::of(below).0);
         let connection = self.listing().await?;
         let rows = connection
@@ -141,7 +141,7 @@ impl Database {
         let row = connection
             .query_one(
                 &statement,
-                &[&after.lane.0, &after.span, &micros(unused), &look_at],
+                &[&after.lane, &after.span, &Interval(unused), &look_at],
             )
             .await?;
         let looked_at: i64 = row.try_get("looked_at")?;
@@ -149,7 +149,7 @@ impl Database {
             None
         } else {
             Some(SpanCursor {
-                lane: LaneId(row.try_get("last_lane")?),
+                lane: row.try_get("last_lane")?,
                 span: row.try_get("last_span")?,
             })
         };
@@ -168,7 +168,7 @@ impl Database {
         let connection = self.connection().await?;
         let unused = prepared(&connection, include_str!("sql/unused_lanes.sql")).await?;
         let unused = connection.query(&unused, &[&at_most]).await?;
-        let unused: Vec<i32> = unused
+        let unused: Vec<LaneId> = unused
             .iter()
             .map(|row| row.try_get("id"))
             .collect::<Result<_, _>>()?;

@@ -2,13 +2,7 @@
 
 use std::time::Duration;
 
-use uuid::Uuid;
-
-use super::{
-    claim::Mark,
-    database::{Database, micros},
-    error::StoreError,
-};
+use super::{columns::Interval, database::Database, error::StoreError, mark::Mark, rows};
 use crate::domain::ids::{LaneId, TaskId};
 
 /// A task that was in no place and waits again.
@@ -54,19 +48,19 @@ impl Database {
             .prepare_cached(include_str!("sql/rescue_strays.sql"))
             .await?;
         let rows = transaction
-            .query(&rescue, &[&below.0, &at_most, &micros(min_age)])
+            .query(&rescue, &[&below, &at_most, &Interval(min_age)])
             .await?;
         transaction.commit().await?;
         let mut page = StrayPage::default();
         for row in &rows {
-            page.next = row.try_get::<_, Option<Uuid>>("last")?.map(TaskId);
-            let Some(task) = row.try_get::<_, Option<Uuid>>("task_id")? else {
+            page.next = row.try_get("last")?;
+            let Some(task) = row.try_get("task_id")? else {
                 continue;
             };
             page.rescued.push(Rescued {
-                task: TaskId(task),
-                lane: LaneId(row.try_get("lane")?),
-                place: Mark::before(row.try_get("rank")?, row.try_get("order_key")?),
+                task,
+                lane: row.try_get("lane")?,
+                place: rows::mark(row)?,
             });
         }
         Ok(page)

@@ -3,18 +3,20 @@
 use std::{ops::Range, pin::pin, time::Duration};
 
 use futures_util::TryStreamExt as _;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::types::ToSql;
-use uuid::Uuid;
 
 use super::{
-    database::{Database, micros, prepared},
+    columns::Interval,
+    database::{Database, prepared},
     error::StoreError,
     json_text::JsonText,
 };
 use crate::domain::{
     ids::{GrantId, LaneId, SessionId, TaskId},
-    new_task::{NewTask, Start, TaskOptions},
+    new_task::{NewTask, Start},
+    task_spec::TaskOptions,
 };
 
 /// Most tasks of a bundle. More make a large claim cheaper, and one of a single task dearer, which writes the others
@@ -28,7 +30,7 @@ const DELETED: LaneId = LaneId(0);
 #[derive(Default)]
 pub struct SubmitBatch<'a> {
     rows: Vec<NewRow<'a>>,
-    grant: i64,
+    grant: Option<GrantId>,
 }
 
 /// A new task and its first place.
@@ -42,15 +44,16 @@ impl NewRow<'_> {
     /// What the tasks of a bundle have in common; `None` if it has to wait for a time, or for nothing.
     fn bundle(&self) -> Option<(LaneId, i16)> {
         let ready = self.start_and_delay() == (None, None);
-        (ready && self.session.is_none()).then_some((self.lane, -self.task.priority))
+        (ready && self.session.is_none()).then_some((self.lane, -self.task.spec.priority))
     }
 
-    /// When it may start, and after what delay, in microseconds; neither if at once.
-    fn start_and_delay(&self) -> (Option<i64>, Option<i64>) {
+    /// When it may start, and after what delay; neither if at once.
+    fn start_and_delay(&self) -> (Option<Timestamp>, Option<Interval>) {
         match self.task.start {
             Start::Now => (None, None),
-            Start::At(us) => (Some(us), None),
-            Start::After(delay) => (None, Some(micros(delay)).filter(|us| *us > 0)),
+            Start::At(time) => (Some(time), None),
+            // Delays under a microsecond, the resolution of the database, count as none.
+            Start::After(delay) => (None, Some(Interval(delay)).filter(|_| delay.as_micros() > 0)),
         }
     }
 }
@@ -58,16 +61,16 @@ impl NewRow<'_> {
 /// New tasks as the columns of one statement.
 #[derive(Default)]
 struct Columns<'a> {
-    ids: Vec<Uuid>,
-    lanes: Vec<i32>,
+    ids: Vec<TaskId>,
+    lanes: Vec<LaneId>,
     ranks: Vec<i16>,
     payloads: Vec<JsonText<&'a str>>,
     max_attempts: Vec<i16>,
-    starts: Sparse<i64>,
-    delays: Sparse<i64>,
+    starts: Sparse<Timestamp>,
+    delays: Sparse<Interval>,
     titles: Sparse<&'a str>,
     options: Sparse<JsonText<String>>,
-    sessions: Sparse<Uuid>,
+    sessions: Sparse<SessionId>,
     bundle_firsts: Vec<i32>,
     bundle_lasts: Vec<i32>,
 }
@@ -144,7 +147,7 @@ impl<'a> SubmitBatch<'a> {
     pub fn granting(grant: GrantId) -> Self {
         Self {
             rows: Vec::new(),
-            grant: grant.0,
+            grant: Some(grant),
         }
     }
 
@@ -184,7 +187,7 @@ impl<'a> SubmitBatch<'a> {
             self.rows.iter().map(|row| (row.bundle(), row)).collect();
         rows.sort_by_key(|(_, row)| {
             let is_later = row.task.start != Start::Now;
-            (row.lane, row.task.priority, is_later, row.task.id)
+            (row.lane, row.task.spec.priority, is_later, row.task.id)
         });
         let mut columns = Columns::default();
         for (_, row) in &rows {
@@ -206,17 +209,18 @@ impl<'a> Columns<'a> {
     fn push(&mut self, new: &NewRow<'a>) {
         let NewRow { task, lane, session } = new;
         let row = self.ids.len();
-        self.ids.push(task.id.0);
-        self.lanes.push(lane.0);
-        self.ranks.push(-task.priority);
+        self.ids.push(task.id);
+        self.lanes.push(*lane);
+        self.ranks.push(-task.spec.priority);
         self.payloads.push(JsonText(&task.payload));
-        self.max_attempts.push(task.max_attempts);
+        self.max_attempts.push(task.spec.max_attempts);
         let (start, delay) = new.start_and_delay();
         self.starts.set(row, start);
         self.delays.set(row, delay);
-        self.titles.set(row, task.options.title.as_deref());
-        self.options.set(row, option_columns(&task.options).map(JsonText));
-        self.sessions.set(row, session.map(|session| session.0));
+        self.titles.set(row, task.spec.options.title.as_deref());
+        self.options
+            .set(row, option_columns(&task.spec.options).map(JsonText));
+        self.sessions.set(row, *session);
     }
 
     /// Makes bundles of the tasks at these positions.
@@ -267,11 +271,11 @@ fn option_columns(options: &TaskOptions) -> Option<String> {
 }
 
 impl Database {
-    /// Stores a batch, all or nothing; returns the commit's clock, microseconds since 1970.
+    /// Stores a batch, all or nothing; returns the time of the commit.
     ///
     /// # Errors
     /// [`StoreError::Exists`] if an id is taken; see [`StoreError`] for the rest.
-    pub async fn submit(&self, batch: &SubmitBatch<'_>) -> Result<i64, StoreError> {
+    pub async fn submit(&self, batch: &SubmitBatch<'_>) -> Result<Timestamp, StoreError> {
         let connection = self.submit_connection().await?;
         let statement = prepared(&connection, include_str!("sql/submit.sql")).await?;
         let columns = batch.columns();
@@ -295,7 +299,7 @@ impl Database {
                 ],
             )
             .await?;
-        Ok(row.get(0))
+        Ok(row.try_get("committed_at")?)
     }
 
     /// Those of these tasks that are stored, each with what `is_same` says of its lane and its payload.
@@ -309,14 +313,12 @@ impl Database {
     ) -> Result<Vec<Existing>, StoreError> {
         let connection = self.submit_connection().await?;
         let statement = prepared(&connection, include_str!("sql/existing_tasks.sql")).await?;
-        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         let parameters: [&(dyn ToSql + Sync); 1] = [&ids];
         // Row by row: the stored payloads may be a thousand times as large as those that came.
         let mut rows = pin!(connection.query_raw(&statement, parameters).await?);
         let mut existing = Vec::new();
         while let Some(row) = rows.try_next().await? {
-            let id = TaskId(row.try_get("id")?);
-            let lane = LaneId(row.try_get("lane")?);
+            let (id, lane) = (row.try_get("id")?, row.try_get("lane")?);
             let payload: JsonText<String> = row.try_get("payload")?;
             let same = if lane == DELETED {
                 let remains = serde_json::from_str(&payload.0);
@@ -334,19 +336,27 @@ impl Database {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
-    use crate::domain::name::{QueueName, TaskType};
+    use crate::domain::{
+        name::{QueueName, TaskType},
+        queue::QueueKey,
+        task_spec::TaskSpec,
+    };
 
     fn task(start: Start) -> NewTask {
         NewTask {
             id: TaskId(Uuid::now_v7()),
-            task_type: TaskType::parse("t", "task_type").expect("a name"),
-            queue: QueueName::parse("default", "queue").expect("a name"),
+            spec: TaskSpec {
+                task_type: TaskType::parse("t", "task_type").expect("a name"),
+                queue: QueueKey::in_default(QueueName::parse("default", "queue").expect("a name")),
+                priority: 0,
+                max_attempts: 1,
+                options: TaskOptions::default(),
+            },
             payload: "{}".into(),
-            priority: 0,
             start,
-            max_attempts: 1,
-            options: TaskOptions::default(),
         }
     }
 

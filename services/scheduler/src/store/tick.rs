@@ -2,13 +2,16 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
-    claim::Mark,
-    database::{Database, micros, prepared},
+    columns::Interval,
+    database::{Database, prepared},
     error::StoreError,
     lanes::LaneSet,
+    mark::Mark,
+    rows,
     submit::BUNDLE,
 };
 use crate::domain::ids::{LaneId, ReplicaId, SessionId, TaskId};
@@ -78,49 +81,37 @@ impl Database {
         } = question;
         let connection = self.vital_connection().await?;
         let statement = prepared(&connection, include_str!("sql/tick.sql")).await?;
-        let ids: Vec<i32> = lanes.iter().map(|(lane, _)| lane.0).collect();
-        let ranks: Vec<i16> = lanes.iter().map(|(_, mark)| mark.rank).collect();
-        let order_keys: Vec<i64> = lanes.iter().map(|(_, mark)| mark.order_key).collect();
-        let tasks: Vec<Uuid> = lanes.iter().map(|(_, mark)| mark.first_task).collect();
-        let sessions: Vec<Uuid> = sessions.iter().map(|session| session.0).collect();
+        let marks = MarkColumns::of(lanes);
         let row = connection
             .query_one(
                 &statement,
                 &[
-                    &replica.0,
-                    &name,
-                    &ids,
-                    &ranks,
-                    &order_keys,
-                    &tasks,
-                    &micros(*lease),
-                    &sessions,
+                    replica,
+                    name,
+                    &marks.lanes,
+                    &marks.ranks,
+                    &marks.order_keys,
+                    &marks.first_tasks,
+                    &Interval(*lease),
+                    sessions,
                 ],
             )
             .await?;
-        let lanes = |column| row.get::<_, Vec<i32>>(column).into_iter().map(LaneId);
-        let ranks: Vec<i16> = row.get(5);
-        let order_keys: Vec<i64> = row.get(6);
-        let firsts = ranks
-            .into_iter()
-            .zip(order_keys)
-            .map(|(rank, order_key)| Mark::before(rank, order_key));
+        let next_due: Option<Interval> = row.try_get("next_due")?;
         Ok(Tick {
-            expired: row.get(0),
-            orphaned: row.get(1),
-            cancelling: row.get(2),
-            next_due: row
-                .get::<_, Option<i64>>(3)
-                .map(|us| Duration::from_micros(u64::try_from(us).unwrap_or(0))),
-            ready_lanes: lanes(4).zip(firsts).collect(),
-            paused_lanes: lanes(7).collect(),
-            other_replicas: row.get(8),
+            expired: row.try_get("expired")?,
+            orphaned: row.try_get("orphaned")?,
+            cancelling: row.try_get("cancelling")?,
+            next_due: next_due.map(|Interval(delay)| delay),
+            ready_lanes: ready_lanes(&row)?,
+            paused_lanes: row.try_get("paused_lanes")?,
+            other_replicas: row.try_get("other_replicas")?,
             lanes: LaneSet {
-                count: row.get(9),
-                sum: row.get("lane_sum"),
+                count: row.try_get("lanes")?,
+                sum: row.try_get("lane_sum")?,
             },
-            spared: row.get(10),
-            gone_sessions: row.get::<_, Vec<Uuid>>(11).into_iter().map(SessionId).collect(),
+            spared: row.try_get("spared")?,
+            gone_sessions: row.try_get("gone_sessions")?,
         })
     }
 
@@ -131,18 +122,15 @@ impl Database {
     pub async fn first_places(&self, lanes: &[(LaneId, Mark)]) -> Result<HashMap<LaneId, Mark>, StoreError> {
         let connection = self.claim_connection().await?;
         let statement = prepared(&connection, include_str!("sql/first_places.sql")).await?;
-        let ids: Vec<i32> = lanes.iter().map(|(lane, _)| lane.0).collect();
-        let ranks: Vec<i16> = lanes.iter().map(|(_, mark)| mark.rank).collect();
-        let order_keys: Vec<i64> = lanes.iter().map(|(_, mark)| mark.order_key).collect();
-        let tasks: Vec<Uuid> = lanes.iter().map(|(_, mark)| mark.first_task).collect();
+        let marks = MarkColumns::of(lanes);
         let rows = connection
-            .query(&statement, &[&ids, &ranks, &order_keys, &tasks])
+            .query(
+                &statement,
+                &[&marks.lanes, &marks.ranks, &marks.order_keys, &marks.first_tasks],
+            )
             .await?;
         rows.iter()
-            .map(|row| {
-                let place = Mark::before(row.try_get("rank")?, row.try_get("order_key")?);
-                Ok((LaneId(row.try_get("lane")?), place))
-            })
+            .map(|row| Ok((row.try_get("lane")?, rows::mark(row)?)))
             .collect()
     }
 
@@ -153,7 +141,7 @@ impl Database {
     pub async fn replica_leaves(&self, replica: ReplicaId) -> Result<(), StoreError> {
         let connection = self.connection().await?;
         let statement = prepared(&connection, include_str!("sql/leave.sql")).await?;
-        connection.execute(&statement, &[&replica.0]).await?;
+        connection.execute(&statement, &[&replica]).await?;
         Ok(())
     }
 
@@ -168,10 +156,9 @@ impl Database {
         let rows = connection.query(&statement, &[&at_most, &bundle]).await?;
         let mut promoted = Promoted::default();
         for row in &rows {
-            let tasks: Vec<Uuid> = row.try_get("task_ids")?;
-            promoted.tasks.extend(tasks.into_iter().map(TaskId));
-            let lane = LaneId(row.try_get("lane")?);
-            let place = Mark::before(row.try_get("rank")?, row.try_get("order_key")?);
+            promoted.tasks.extend(row.try_get::<_, Vec<TaskId>>("task_ids")?);
+            let lane = row.try_get("lane")?;
+            let place = rows::mark(row)?;
             match promoted.lanes.iter_mut().find(|(known, _)| *known == lane) {
                 Some((_, low)) => *low = place.min(*low),
                 None => promoted.lanes.push((lane, place)),
@@ -179,4 +166,32 @@ impl Database {
         }
         Ok(promoted)
     }
+}
+
+/// Lanes and marks as the columns of a statement.
+struct MarkColumns {
+    lanes: Vec<LaneId>,
+    ranks: Vec<i16>,
+    order_keys: Vec<i64>,
+    first_tasks: Vec<Uuid>,
+}
+
+impl MarkColumns {
+    fn of(lanes: &[(LaneId, Mark)]) -> Self {
+        Self {
+            lanes: lanes.iter().map(|(lane, _)| *lane).collect(),
+            ranks: lanes.iter().map(|(_, mark)| mark.rank).collect(),
+            order_keys: lanes.iter().map(|(_, mark)| mark.order_key).collect(),
+            first_tasks: lanes.iter().map(|(_, mark)| mark.first_task).collect(),
+        }
+    }
+}
+
+fn ready_lanes(row: &Row) -> Result<Vec<(LaneId, Mark)>, StoreError> {
+    let lanes: Vec<LaneId> = row.try_get("ready_lanes")?;
+    let ranks: Vec<i16> = row.try_get("ready_ranks")?;
+    let order_keys: Vec<i64> = row.try_get("ready_order_keys")?;
+    let marks = ranks.into_iter().zip(order_keys);
+    let marks = marks.map(|(rank, order_key)| Mark::before(rank, order_key));
+    Ok(lanes.into_iter().zip(marks).collect())
 }

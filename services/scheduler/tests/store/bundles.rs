@@ -1,6 +1,6 @@
 //! Bundles: tasks that became ready together, lie in one row, and part when they must.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use tasklease_scheduler::{
     domain::{
@@ -13,7 +13,7 @@ use tasklease_scheduler::{
 };
 use uuid::Uuid;
 
-use crate::world::{World, new_grant, new_task, now_us, succeeded, task_type, tasks_of};
+use crate::world::{World, new_grant, new_task, now, queue, succeeded, task_type, tasks_of};
 
 fn new_tasks(count: usize) -> Vec<NewTask> {
     std::iter::repeat_with(new_task).take(count).collect()
@@ -41,7 +41,7 @@ async fn tasks_of_one_submit_and_priority_share_bundles_of_bounded_size() {
     let world = World::new().await;
     let mut tasks = new_tasks(2 * BUNDLE + 3);
     for task in &mut tasks[..2] {
-        task.priority = 5;
+        task.spec.priority = 5;
     }
     world.submit(&tasks).await;
     let full = i32::try_from(BUNDLE).unwrap();
@@ -54,7 +54,7 @@ async fn tasks_of_one_submit_and_priority_share_bundles_of_bounded_size() {
 #[tokio::test]
 async fn tasks_of_several_lanes_in_one_submit_stay_in_their_lanes() {
     let world = World::new().await;
-    let other: LaneId = world.lane_of(&new_task().queue, &task_type("other")).await;
+    let other: LaneId = world.lane_of(&queue("default"), &task_type("other")).await;
     let tasks = new_tasks(9);
     let mut batch = SubmitBatch::default();
     for (n, task) in tasks.iter().enumerate() {
@@ -91,7 +91,7 @@ async fn a_bundle_that_is_too_large_for_a_claim_is_split_and_keeps_its_order() {
 #[tokio::test]
 async fn tasks_that_fall_due_together_share_bundles_and_retries_among_them_do_not() {
     let world = World::new().await;
-    let start = Start::At(now_us() + 3_600_000_000);
+    let start = Start::At(now() + Duration::from_secs(3_600));
     let mut tasks = new_tasks(BUNDLE + 2);
     tasks.iter_mut().for_each(|task| task.start = start);
     world.submit(&tasks).await;
@@ -146,7 +146,7 @@ async fn tasks_that_lie_far_apart_are_found_with_what_workers_need() {
     tasks.sort_by_key(|task| task.id);
     for (n, task) in tasks.iter_mut().enumerate() {
         task.payload = format!(r#"{{"n": {n}}}"#);
-        task.options.traceparent = Some(format!("trace {n}"));
+        task.spec.options.traceparent = Some(format!("trace {n}"));
     }
     let far: Vec<NewTask> = tasks.iter().step_by(200).cloned().collect();
     let between: Vec<NewTask> = tasks.iter().filter(|task| !far.contains(task)).cloned().collect();
@@ -160,8 +160,8 @@ async fn tasks_that_lie_far_apart_are_found_with_what_workers_need() {
     for task in claimed {
         let submitted = tasks.iter().find(|new| new.id == task.lease.key.task).unwrap();
         assert_eq!(task.payload, submitted.payload);
-        assert_eq!(task.traceparent, submitted.options.traceparent);
-        assert_eq!(task.lease.max_attempts, submitted.max_attempts);
+        assert_eq!(task.traceparent, submitted.spec.options.traceparent);
+        assert_eq!(task.lease.max_attempts, submitted.spec.max_attempts);
     }
     world.end().await;
 }

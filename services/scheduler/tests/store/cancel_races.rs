@@ -5,6 +5,7 @@ use tasklease_scheduler::{
         ids::{LeaseKey, TaskId},
         outcome::Outcome,
         state::TaskState,
+        task::Standing,
     },
     store::CancelStep,
 };
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     blocked::until_somebody_waits,
-    world::{World, decide, succeeded, tasks_of},
+    world::{Minutes, World, decide, succeeded, tasks_of},
 };
 
 const CLAIM: &str = include_str!("../../src/store/sql/claim.sql");
@@ -52,7 +53,7 @@ async fn succeed_in(open: &Transaction<'_>, key: LeaseKey) {
 
 async fn request_in(open: &Transaction<'_>, task: TaskId) {
     let rows = open
-        .query(CANCEL_RUNNING, &[&task.0, &"", &60_000_000_i64])
+        .query(CANCEL_RUNNING, &[&task.0, &"", &Minutes(1)])
         .await
         .unwrap();
     assert_eq!(rows.len(), 1);
@@ -72,7 +73,10 @@ async fn a_cancel_that_waits_for_a_claim_finds_the_task_running() {
     });
     assert_eq!(step, CancelStep::Requested);
     let read = world.read(task).await;
-    assert_eq!((read.state, read.cancel_requested), (TaskState::Running, true));
+    assert_eq!(
+        (read.standing.state(), read.standing.is_cancel_requested()),
+        (TaskState::Running, true)
+    );
     world.end().await;
 }
 
@@ -159,7 +163,7 @@ async fn a_success_that_waits_for_a_cancel_ends_cancelled() {
     });
     assert_eq!(won[0].outcome, Outcome::Cancelled);
     let read = world.read(lease.key.task).await;
-    assert_eq!((read.state, read.result), (TaskState::Cancelled, None));
+    assert!(matches!(read.standing, Standing::Cancelled { .. }));
     world.end().await;
 }
 

@@ -8,7 +8,7 @@ use tasklease_scheduler::{
 };
 use uuid::Uuid;
 
-use crate::world::{World, cancelled, failed, failed_for_good, succeeded};
+use crate::world::{World, cancelled, error_kind, failed, failed_for_good, started_at, succeeded, worker};
 
 #[tokio::test]
 async fn a_waiting_task_ends_at_once_and_is_never_handed_out() {
@@ -17,10 +17,10 @@ async fn a_waiting_task_ends_at_once_and_is_never_handed_out() {
     for task in [world.ready_task().await, world.scheduled_task().await] {
         assert_eq!(world.cancel(task).await, world.ended_alone());
         let read = world.read(task).await;
-        assert_eq!(read.state, TaskState::Cancelled);
-        assert_eq!((read.attempt, read.lease_token.0), (0, 0), "it never ran");
-        assert_eq!((read.worker, read.started_us), (None, None));
-        assert!(read.finished_us.is_some());
+        assert_eq!(read.standing.state(), TaskState::Cancelled);
+        assert_eq!((read.attempt(), read.lease_token().0), (0, 0), "it never ran");
+        assert_eq!((worker(&read), started_at(&read)), (None, None));
+        assert!(read.standing.finished_at().is_some());
         assert_eq!(world.outcomes(task).await, [], "no run ended");
         world.db.promote(10).await.unwrap();
         assert!(world.claim(session, 10).await.is_empty());
@@ -36,7 +36,7 @@ async fn a_cancelled_back_off_keeps_the_numbers_of_the_last_run() {
     let task = lease.key.task;
     assert_eq!(world.cancel(task).await, world.ended_alone());
     let read = world.read(task).await;
-    assert_eq!((read.attempt, read.lease_token.0), (1, 1));
+    assert_eq!((read.attempt(), read.lease_token().0), (1, 1));
     assert_eq!(world.outcomes(task).await, [Outcome::Failed]);
     world.end().await;
 }
@@ -54,14 +54,17 @@ async fn a_running_task_is_asked_to_stop_and_goes_on_until_it_does() {
         .unwrap();
     assert_eq!(step, CancelStep::Requested);
     let read = world.read(task).await;
-    assert_eq!((read.state, read.cancel_requested), (TaskState::Running, true));
     assert_eq!(
-        (read.attempt, read.lease_token),
-        (before.attempt, before.lease_token)
+        (read.standing.state(), read.standing.is_cancel_requested()),
+        (TaskState::Running, true)
     );
     assert_eq!(
-        (read.worker, read.started_us),
-        (before.worker.clone(), before.started_us)
+        (read.attempt(), read.lease_token()),
+        (before.attempt(), before.lease_token())
+    );
+    assert_eq!(
+        (worker(&read), started_at(&read)),
+        (worker(&before), started_at(&before))
     );
     let open = world.db.stop_orders(10).await.unwrap();
     assert_eq!(open.len(), 1);
@@ -108,13 +111,13 @@ async fn a_run_that_ignores_its_cancel_is_revoked_after_the_grace() {
         [(lease.key, world.lane)]
     );
     let read = world.read(task).await;
-    assert_eq!(read.state, TaskState::Cancelled);
-    assert_eq!(read.error.unwrap().kind, "REVOKED");
+    assert_eq!(read.standing.state(), TaskState::Cancelled);
+    assert_eq!(error_kind(&read), "REVOKED");
     let run = world.db.read_runs(task, 10).await.unwrap().remove(0);
     assert_eq!(run.outcome, Outcome::Cancelled);
     assert_eq!(
-        (run.worker, run.started_us),
-        (running.worker, running.started_us),
+        (run.worker.as_deref(), run.started_at),
+        (worker(&running), started_at(&running)),
         "a revoked run shows who ran it and since when"
     );
     assert_eq!(

@@ -7,15 +7,11 @@ use tasklease_scheduler::{
     store::{Claimed, Found, Mark},
 };
 
-use crate::world::{World, new_task, queue, task_type, tasks_of};
+use crate::world::{World, new_task, queue, task_type, tasks_of, with_priority};
 
 #[tokio::test]
 async fn higher_priorities_run_first_and_equal_ones_in_submit_order() {
     let world = World::new().await;
-    let with_priority = |priority| NewTask {
-        priority,
-        ..new_task()
-    };
     let early = [with_priority(0), with_priority(-5), with_priority(100)];
     let late = [with_priority(0), with_priority(100), with_priority(-100)];
     world.submit(&early).await;
@@ -142,10 +138,7 @@ async fn what_lies_below_the_mark_is_found_from_the_start_only() {
     let (leases, last) = world.claim_from(Mark::START, session, 1).await;
     let mark = last.unwrap();
     assert_eq!(tasks_of(&leases), [low]);
-    let above = NewTask {
-        priority: 1,
-        ..new_task()
-    };
+    let above = with_priority(1);
     let behind = new_task();
     world.submit(&[above.clone(), behind.clone()]).await;
     assert_eq!(
@@ -161,12 +154,11 @@ async fn what_lies_below_the_mark_is_found_from_the_start_only() {
 async fn a_mark_before_a_position_still_finds_it() {
     let world = World::new().await;
     let session = world.session("w").await;
-    let task = NewTask {
-        priority: 3,
-        ..new_task()
-    };
-    let us = world.submit(std::slice::from_ref(&task)).await;
-    let (leases, _) = world.claim_from(Mark::before(-3, us), session, 1).await;
+    let task = with_priority(3);
+    let commit = world.submit(std::slice::from_ref(&task)).await;
+    let (leases, _) = world
+        .claim_from(Mark::before(-3, commit.as_microsecond()), session, 1)
+        .await;
     assert_eq!(tasks_of(&leases), [task.id]);
     world.end().await;
 }

@@ -48,7 +48,7 @@ async fn a_finished_task_goes_with_its_runs_and_events_and_no_other() {
             kind: EventKind::Log {
                 level: "info".into(),
                 message: "m".into(),
-                worker_us: None,
+                worker_time: None,
             },
         };
         world.db.append_events(&[event]).await.unwrap();

@@ -1,5 +1,8 @@
 //! Progress and log lines: each once, in order, and none after the end.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use tasklease_scheduler::domain::{
     ids::LeaseKey,
     limits,
@@ -7,7 +10,7 @@ use tasklease_scheduler::domain::{
     task::EventCursor,
 };
 
-use crate::world::{World, failed, now_us, released, succeeded};
+use crate::world::{World, failed, latest_progress, now, released, succeeded};
 
 fn progress(lease: LeaseKey, number: i64, percent: f64) -> TaskEvent {
     TaskEvent {
@@ -17,7 +20,7 @@ fn progress(lease: LeaseKey, number: i64, percent: f64) -> TaskEvent {
             percent: Some(percent),
             message: format!("at {percent}"),
             card: Some(r#"{"heading":"h"}"#.into()),
-            worker_us: None,
+            worker_time: None,
         },
     }
 }
@@ -29,7 +32,7 @@ fn log(lease: LeaseKey, number: i64, message: &str) -> TaskEvent {
         kind: EventKind::Log {
             level: "warn".into(),
             message: message.into(),
-            worker_us: None,
+            worker_time: None,
         },
     }
 }
@@ -71,7 +74,8 @@ async fn events_are_read_back_in_order_and_from_any_cursor() {
     };
     assert_eq!(read(&world, lease.key, cursor, 10).await, events[1..]);
     assert_eq!(read(&world, lease.key, cursor, 1).await, events[1..2]);
-    let latest = world.read(lease.key.task).await.progress.unwrap();
+    let task = world.read(lease.key.task).await;
+    let latest = latest_progress(&task).unwrap();
     assert_eq!((latest.percent, latest.message.as_str()), (Some(55.5), "at 55.5"));
     assert_eq!(latest.card.as_deref(), Some(r#"{"heading":"h"}"#));
     world.end().await;
@@ -145,11 +149,11 @@ async fn progress_of_a_run_is_not_shown_as_that_of_the_next() {
         .unwrap();
     world.settle(released(&lease)).await;
     assert!(
-        world.read(lease.key.task).await.progress.is_some(),
+        latest_progress(&world.read(lease.key.task).await).is_some(),
         "of the last run"
     );
     world.claim(session, 1).await;
-    assert_eq!(world.read(lease.key.task).await.progress, None);
+    assert_eq!(latest_progress(&world.read(lease.key.task).await), None);
     world.end().await;
 }
 
@@ -222,16 +226,16 @@ async fn an_event_says_which_attempt_it_belongs_to() {
 async fn the_workers_time_is_kept_unless_it_is_absurd() {
     let world = World::new().await;
     let (_, lease) = world.running_task().await;
-    let now = now_us();
-    let hour = 3_600_000_000_i64;
+    let now = now();
+    let hour = Duration::from_secs(3_600);
     let times = [
         now - hour,
         now,
-        now - 25 * hour,
-        now + 2 * hour,
-        i64::MAX,
-        i64::MIN,
-        0,
+        now - hour * 25,
+        now + hour * 2,
+        Timestamp::MAX,
+        Timestamp::MIN,
+        Timestamp::UNIX_EPOCH,
     ];
     let events: Vec<TaskEvent> = (1..)
         .zip(times)
@@ -241,16 +245,16 @@ async fn the_workers_time_is_kept_unless_it_is_absurd() {
             kind: EventKind::Log {
                 level: "info".into(),
                 message: String::new(),
-                worker_us: Some(time),
+                worker_time: Some(time),
             },
         })
         .collect();
     world.db.append_events(&events).await.unwrap();
-    let kept: Vec<Option<i64>> = read(&world, lease.key, EventCursor::default(), 10)
+    let kept: Vec<Option<Timestamp>> = read(&world, lease.key, EventCursor::default(), 10)
         .await
         .into_iter()
         .map(|event| match event.kind {
-            EventKind::Log { worker_us, .. } | EventKind::Progress { worker_us, .. } => worker_us,
+            EventKind::Log { worker_time, .. } | EventKind::Progress { worker_time, .. } => worker_time,
         })
         .collect();
     assert_eq!(kept, [Some(now - hour), Some(now), None, None, None, None, None]);

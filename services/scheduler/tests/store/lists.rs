@@ -3,7 +3,7 @@
 use tasklease_scheduler::{
     domain::{
         ids::{LaneId, TaskId},
-        name::{QueueName, TaskType},
+        name::{Namespace, QueueName, TaskType},
         new_task::NewTask,
         state::TaskState,
     },
@@ -139,7 +139,7 @@ async fn leased_tasks_hold_all_that_run() {
     let read = world.db.read_tasks(&found, Detail::Summary).await.unwrap();
     let running: Vec<TaskId> = read
         .iter()
-        .filter(|task| task.state == TaskState::Running)
+        .filter(|task| task.standing.state() == TaskState::Running)
         .map(|task| task.id)
         .collect();
     assert_eq!(running, [one.key.task]);
@@ -151,7 +151,10 @@ async fn lanes_narrow_every_source() {
     let world = World::new().await;
     let other = world.lane_of(&queue("q2"), &task_type("t2")).await;
     let find = async |queue: Option<QueueName>, task_type: Option<TaskType>| {
-        let found = world.db.find_lanes(queue.as_ref(), task_type.as_ref()).await;
+        let found = world
+            .db
+            .find_lanes(&Namespace::default(), queue.as_ref(), task_type.as_ref())
+            .await;
         let mut lanes = found.unwrap();
         lanes.sort();
         lanes

@@ -197,6 +197,43 @@ async fn what_the_first_schema_held_is_there_after_all_migrations() {
     test.drop().await;
 }
 
+/// A waiting task keeps what its losses said; of ended tasks nobody asks.
+#[tokio::test]
+async fn what_losses_said_against_tasks_that_go_on_is_kept() {
+    let test = TestDatabase::create().await;
+    let client = test.connect().await;
+    client.batch_execute("CREATE SCHEMA tasklease").await.unwrap();
+    for migration in [
+        include_str!("../../migrations/0001_tasks.sql"),
+        include_str!("../../migrations/0002_lease_storage.sql"),
+        include_str!("../../migrations/0003_bundles.sql"),
+        include_str!("../../migrations/0004_reads.sql"),
+        include_str!("../../migrations/0005_losses.sql"),
+        include_str!("../../migrations/0006_lane_spans.sql"),
+        include_str!("../../migrations/0007_words.sql"),
+        "INSERT INTO tasklease.run (task_id, lease_token, outcome, final, attempt, finished_at, lost_with)
+         SELECT lpad(task::text, 32, '0')::uuid, token, 5, false, 1, now(), lost_with
+         FROM (VALUES (1, 1, 0), (1, 2, 7), (1, 3, NULL), (2, 1, 0), (3, 1, 0), (4, 1, 0)) AS v (task, token, lost_with);
+         INSERT INTO tasklease.ready (lane, rank, order_key, first_task, lease_token, attempt, task_ids)
+         SELECT 1, 0, 0, min(task_id::text)::uuid, 4, 1, ARRAY[min(task_id::text)::uuid] FROM tasklease.run;
+         INSERT INTO tasklease.scheduled VALUES (lpad('2', 32, '0')::uuid, now(), 2, 1);
+         INSERT INTO tasklease.grant (session_id, grant_id, task_ids, lease_token, attempt)
+         SELECT lpad('3', 32, '0')::uuid, 1, ARRAY[lpad('3', 32, '0')::uuid], 2, 1",
+        include_str!("../../migrations/0008_blame.sql"),
+    ] {
+        client
+            .batch_execute(&format!("BEGIN; {migration}; COMMIT"))
+            .await
+            .unwrap();
+    }
+    let kept = "SELECT string_agg(concat_ws(' ', right(task_id::text, 1), lease_token, blame), ', '
+                                  ORDER BY task_id, lease_token)
+                FROM tasklease.run";
+    let kept: String = client.query_one(kept, &[]).await.unwrap().get(0);
+    assert_eq!(kept, "1 1 2, 1 2 0, 1 3, 2 1 2, 3 1 2, 4 1");
+    test.drop().await;
+}
+
 async fn migrate_to_first(test: &TestDatabase) {
     let client = test.connect().await;
     let first = include_str!("../../migrations/0001_tasks.sql");

@@ -12,7 +12,7 @@ use tasklease_scheduler::{
 };
 use uuid::Uuid;
 
-use crate::world::{LEASE, World, decide, new_task, queue, tasks_of};
+use crate::world::{LEASE, World, decide, in_default, new_task, tasks_of, with_priority};
 
 fn question<'a>(replica: ReplicaId, name: &'a str, lanes: &'a [(LaneId, Mark)]) -> TickQuestion<'a> {
     TickQuestion {
@@ -31,8 +31,7 @@ async fn only_due_tasks_move_and_the_first_position_of_their_lane_is_told() {
     let low = NewTask { start, ..new_task() };
     let high = NewTask {
         start,
-        priority: 9,
-        ..new_task()
+        ..with_priority(9)
     };
     world.submit(&[low.clone(), high.clone()]).await;
     let far = world.scheduled_task().await;
@@ -188,7 +187,7 @@ async fn the_tick_tells_what_there_is_to_do_and_nothing_else() {
     world.let_be_due(scheduled).await;
     assert_eq!(tick().await.next_due, Some(Duration::ZERO));
 
-    world.db.set_paused(&queue("default"), true).await.unwrap();
+    world.db.set_paused(&in_default("default"), true).await.unwrap();
     assert_eq!(tick().await.paused_lanes, [world.lane]);
     assert_eq!(tick().await.other_replicas, 0);
     let other = ReplicaId(Uuid::new_v4());

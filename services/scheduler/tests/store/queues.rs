@@ -3,6 +3,7 @@
 use tasklease_scheduler::{
     domain::{
         ids::SessionId,
+        name::Namespace,
         new_task::{NewTask, Start},
         state::TaskState,
     },
@@ -10,14 +11,14 @@ use tasklease_scheduler::{
 };
 use uuid::Uuid;
 
-use crate::world::{LEASE, World, new_task, queue, succeeded, task_type};
+use crate::world::{LEASE, World, in_default, new_task, queue, succeeded, task_type};
 
 #[tokio::test]
 async fn counts_say_how_many_tasks_stand_where() {
     let world = World::new().await;
     world
         .db
-        .ensure_lane(&queue("b"), &task_type("idle"))
+        .ensure_lane(&in_default("b"), &task_type("idle"))
         .await
         .unwrap();
     let (_, ended) = world.running_task().await;
@@ -42,9 +43,13 @@ async fn counts_say_how_many_tasks_stand_where() {
             .await
             .unwrap();
     }
-    let stats = world.db.queue_stats(None, 100).await.unwrap();
+    let stats = world
+        .db
+        .queue_stats(&Namespace::default(), None, 100)
+        .await
+        .unwrap();
     assert_eq!(stats.len(), 2);
-    assert_eq!(stats[0].queue, "b", "by name");
+    assert_eq!(stats[0].queue.name.as_str(), "b", "by name");
     assert_eq!(
         (
             stats[0].workers,
@@ -69,13 +74,17 @@ async fn counts_say_how_many_tasks_stand_where() {
     assert_eq!((scheduled, pending, running), (2, 3, 2));
     assert_eq!((succeeded, failed, cancelled), (4, 2, 10));
 
-    let limited = world.db.queue_stats(Some(&queue("default")), 1).await.unwrap();
+    let limited = world
+        .db
+        .queue_stats(&Namespace::default(), Some(&queue("default")), 1)
+        .await
+        .unwrap();
     assert_eq!(limited.len(), 1);
     assert_eq!((limited[0].scheduled, limited[0].pending), (1, 1));
     assert!(
         world
             .db
-            .queue_stats(Some(&queue("unknown")), 1)
+            .queue_stats(&Namespace::default(), Some(&queue("unknown")), 1)
             .await
             .unwrap()
             .is_empty()
@@ -96,7 +105,11 @@ async fn a_count_that_stopped_at_its_limit_is_not_called_exact() {
     batch.push(&later, other);
     world.db.submit(&batch).await.unwrap();
     let exact = async |limit| -> Vec<bool> {
-        let stats = world.db.queue_stats(None, limit).await.unwrap();
+        let stats = world
+            .db
+            .queue_stats(&Namespace::default(), None, limit)
+            .await
+            .unwrap();
         stats.iter().map(|stats| stats.exact).collect()
     };
     assert_eq!(exact(3).await, [true, true]);
@@ -111,13 +124,13 @@ async fn a_count_that_stopped_at_its_limit_is_not_called_exact() {
 #[tokio::test]
 async fn pausing_makes_a_queue_that_is_new_and_resuming_undoes_it() {
     let world = World::new().await;
-    let paused = world.db.set_paused(&queue("new"), true).await.unwrap().0;
-    assert!(paused.paused && paused.name == "new" && paused.namespace == "default");
-    let again = world.db.set_paused(&queue("new"), true).await.unwrap().0;
+    let paused = world.db.set_paused(&in_default("new"), true).await.unwrap().0;
+    assert!(paused.paused && paused.key == in_default("new"));
+    let again = world.db.set_paused(&in_default("new"), true).await.unwrap().0;
     assert_eq!(again, paused);
-    let resumed = world.db.set_paused(&queue("new"), false).await.unwrap().0;
+    let resumed = world.db.set_paused(&in_default("new"), false).await.unwrap().0;
     assert!(!resumed.paused);
-    assert_eq!(resumed.created_us, paused.created_us);
+    assert_eq!(resumed.created_at, paused.created_at);
     world.end().await;
 }
 
@@ -125,11 +138,18 @@ async fn pausing_makes_a_queue_that_is_new_and_resuming_undoes_it() {
 async fn queues_are_listed_by_name_after_a_name() {
     let world = World::new().await;
     for name in ["c", "a", "b"] {
-        world.db.set_paused(&queue(name), false).await.unwrap();
+        world.db.set_paused(&in_default(name), false).await.unwrap();
     }
     let names = async |after, most| -> Vec<String> {
-        let queues = world.db.list_queues(after, most).await.unwrap();
-        queues.into_iter().map(|queue| queue.name).collect()
+        let queues = world
+            .db
+            .list_queues(&Namespace::default(), after, most)
+            .await
+            .unwrap();
+        queues
+            .into_iter()
+            .map(|queue| queue.key.name.to_string())
+            .collect()
     };
     assert_eq!(names("", 10).await, ["a", "b", "c", "default"]);
     assert_eq!(names("a", 2).await, ["b", "c"]);
@@ -139,7 +159,7 @@ async fn queues_are_listed_by_name_after_a_name() {
 #[tokio::test]
 async fn a_lane_is_made_once_however_many_ask_for_it() {
     let world = World::new().await;
-    let (queue, task_type) = (queue("new"), task_type("new"));
+    let (queue, task_type) = (in_default("new"), task_type("new"));
     let ask = || world.db.ensure_lane(&queue, &task_type);
     let (one, two, three) = tokio::join!(ask(), ask(), ask());
     let lane = one.unwrap().unwrap();

@@ -1,13 +1,14 @@
 //! What is removed after its time, and what stays.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use tasklease_scheduler::{
     domain::{
         ids::TaskId,
         report::{EventKind, TaskEvent},
     },
-    engine::retention::run_once,
+    engine::run_retention_once as run_once,
     store::{RetentionBite, RetentionPage, RetentionPolicy},
 };
 use uuid::Uuid;
@@ -23,8 +24,8 @@ const POLICY: RetentionPolicy = RetentionPolicy {
 };
 
 /// So late that no id is too young to be looked at.
-fn much_later() -> SystemTime {
-    SystemTime::now() + 365 * DAY
+fn much_later() -> Timestamp {
+    Timestamp::now() + DAY * 365
 }
 
 fn bite(tasks: i64, events: i64) -> RetentionBite {
@@ -82,7 +83,7 @@ async fn tasks_whose_ids_are_too_young_are_not_even_looked_at() {
     age(&world, 100).await;
     let page = world
         .db
-        .delete_old_tasks(TaskId(Uuid::nil()), bite(10, 10), &POLICY, SystemTime::now())
+        .delete_old_tasks(TaskId(Uuid::nil()), bite(10, 10), &POLICY, Timestamp::now())
         .await
         .unwrap();
     assert_eq!(
@@ -105,7 +106,7 @@ async fn old_events_go_before_their_task_does() {
         kind: EventKind::Log {
             level: "info".into(),
             message: "m".into(),
-            worker_us: None,
+            worker_time: None,
         },
     };
     world.db.append_events(&[event]).await.unwrap();
@@ -119,7 +120,7 @@ async fn old_events_go_before_their_task_does() {
             .await,
         0
     );
-    assert!(world.read(lease.key.task).await.finished_us.is_none());
+    assert!(world.read(lease.key.task).await.standing.finished_at().is_none());
     world.end().await;
 }
 
@@ -163,7 +164,7 @@ async fn a_task_with_more_events_than_a_statement_removes_goes_bite_by_bite() {
             kind: EventKind::Log {
                 level: "info".into(),
                 message: "m".into(),
-                worker_us: None,
+                worker_time: None,
             },
         })
         .collect();

@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use tasklease_scheduler::{
     domain::{
-        ids::SessionId,
+        ids::{SessionId, TaskId},
+        lease::DeadLease,
         outcome::Outcome,
         state::TaskState,
-        verdict::{self, Disposition},
+        verdict::{self, Disposition, LossLimit},
     },
     store::{Mark, TickQuestion},
 };
 use uuid::Uuid;
 
-use crate::world::{LEASE, World, decide, key, profile, released, succeeded, tasks_of};
+use crate::world::{LEASE, Minutes, World, decide, error_kind, key, profile, succeeded, tasks_of, worker};
 
 #[tokio::test]
 async fn a_heartbeat_keeps_a_session_that_was_about_to_expire() {
@@ -41,7 +42,7 @@ async fn an_expiry_that_waits_for_nobody_leaves_a_session_whose_heartbeat_is_und
     let open = other.transaction().await.unwrap();
     open.query(
         include_str!("../../src/store/sql/heartbeat.sql"),
-        &[&vec![session.0], &vec![0_i64], &3_600_000_000_i64],
+        &[&vec![session.0], &vec![Minutes(0)], &Minutes(60)],
     )
     .await
     .unwrap();
@@ -77,9 +78,9 @@ async fn tasks_of_a_dead_worker_are_ready_at_once_and_counted() {
     assert_eq!(ended.committed.len(), 1);
     assert_eq!(ended.verdicts[0].lane, world.lane);
     let read = world.read(lease.key.task).await;
-    assert_eq!((read.state, read.attempt), (TaskState::Pending, 1));
-    assert_eq!(read.error.unwrap().kind, "WORKER_LOST");
-    assert_eq!(read.worker.as_deref(), Some("w"));
+    assert_eq!((read.standing.state(), read.attempt()), (TaskState::Pending, 1));
+    assert_eq!(error_kind(&read), "WORKER_LOST");
+    assert_eq!(worker(&read), Some("w"));
     assert!(world.heartbeat(&[session]).await.is_empty());
     assert_eq!(
         world.settle(succeeded(&lease)).await,
@@ -104,8 +105,8 @@ async fn a_task_that_kills_three_workers_is_quarantined() {
         world.db.expire_sessions(10, decide).await.unwrap();
     }
     let read = world.read(task).await;
-    assert_eq!(read.state, TaskState::Failed);
-    assert_eq!(read.error.unwrap().kind, "POISONED");
+    assert_eq!(read.standing.state(), TaskState::Failed);
+    assert_eq!(error_kind(&read), "POISONED");
     assert_eq!(world.outcomes(task).await, [Outcome::Lost; 3]);
     world.end().await;
 }
@@ -152,8 +153,8 @@ async fn tasks_claimed_for_a_session_that_was_over_go_back_uncounted() {
     let ended = world.db.end_orphans(decide).await.unwrap();
     assert_eq!(ended.committed.len(), 1);
     let read = world.read(task).await;
-    assert_eq!((read.state, read.attempt), (TaskState::Pending, 0));
-    assert_eq!(read.error.unwrap().kind, "NOT_ACCEPTED");
+    assert_eq!((read.standing.state(), read.attempt()), (TaskState::Pending, 0));
+    assert_eq!(error_kind(&read), "NOT_ACCEPTED");
     assert!(world.db.end_orphans(decide).await.unwrap().committed.is_empty());
     world.end().await;
 }
@@ -176,7 +177,7 @@ async fn a_goodbye_hands_tasks_back_without_costing_an_attempt() {
         .db
         .end_session(session, |dead| {
             assert_eq!(dead.worker.as_deref(), Some("w"));
-            released(&dead.lease)
+            verdict::handed_back(dead, "the worker stopped")
         })
         .await
         .unwrap();
@@ -187,7 +188,7 @@ async fn a_goodbye_hands_tasks_back_without_costing_an_attempt() {
     assert_eq!((again.attempt, again.key.token.0), (1, 2));
     let nobody = world
         .db
-        .end_session(session, |dead| verdict::not_accepted(&dead.lease, ""))
+        .end_session(session, verdict::never_delivered)
         .await
         .unwrap();
     assert!(nobody.sessions.is_empty());
@@ -347,7 +348,7 @@ async fn an_outage_of_all_schedulers_costs_no_session_its_life_and_no_task_an_at
     world.let_expire(session).await;
     world.db.expire_sessions(10, decide).await.unwrap();
     let read = world.read(lease.key.task).await;
-    assert_eq!((read.state, read.attempt), (TaskState::Pending, 0));
+    assert_eq!((read.standing.state(), read.attempt()), (TaskState::Pending, 0));
     assert_eq!(world.outcomes(lease.key.task).await, [Outcome::Released]);
     world.end().await;
 }
@@ -380,8 +381,8 @@ async fn of_tasks_that_go_down_together_again_and_again_only_the_common_one_is_q
     let world = World::new().await;
     let killer = world.ready_task().await;
     let mut innocents = Vec::new();
-    // Company counts half.
-    for _ in 0..6 {
+    // The first loss in company says nothing, and every other counts half.
+    for _ in 0..7 {
         innocents.push(world.ready_task().await);
         let session = world.session("victim").await;
         world
@@ -400,9 +401,92 @@ async fn of_tasks_that_go_down_together_again_and_again_only_the_common_one_is_q
         world.let_expire(session).await;
         world.db.expire_sessions(10, decide).await.unwrap();
     }
-    assert_eq!(world.read(killer).await.error.unwrap().kind, "POISONED");
-    let last = world.read(innocents[5]).await;
-    assert_eq!((last.state, last.attempt), (TaskState::Pending, 0));
+    assert_eq!(error_kind(&world.read(killer).await), "POISONED");
+    let last = world.read(innocents[6]).await;
+    assert_eq!((last.standing.state(), last.attempt()), (TaskState::Pending, 0));
+    world.end().await;
+}
+
+/// Loses a worker that held the only task that waits.
+async fn lose_alone(world: &World, task: TaskId) {
+    let session = world.session("victim").await;
+    assert_eq!(tasks_of(&world.claim(session, 10).await), [task]);
+    world.let_expire(session).await;
+    world.db.expire_sessions(10, decide).await.unwrap();
+}
+
+async fn points(world: &World, task: TaskId) -> i64 {
+    world
+        .count(
+            "SELECT coalesce(sum(blame), 0) FROM tasklease.run WHERE task_id = $1",
+            &[&task.0],
+        )
+        .await
+}
+
+#[tokio::test]
+async fn a_task_is_cleared_of_a_loss_once_its_company_of_then_kills_workers_without_it() {
+    let world = World::new().await;
+    let innocent = world.ready_task().await;
+    lose_alone(&world, innocent).await;
+    let killer = world.ready_task().await;
+    let session = world.session("victim").await;
+    assert_eq!(world.claim(session, 10).await.len(), 2);
+    world.let_expire(session).await;
+    world.db.expire_sessions(10, decide).await.unwrap();
+    assert_eq!(
+        (points(&world, innocent).await, points(&world, killer).await),
+        (3, 0)
+    );
+
+    // The suspect waits, and the other comes back at once.
+    lose_alone(&world, killer).await;
+
+    assert_eq!(
+        (points(&world, innocent).await, points(&world, killer).await),
+        (2, 2)
+    );
+    lose_alone(&world, killer).await;
+    assert_eq!(
+        points(&world, innocent).await,
+        2,
+        "it is cleared of that loss once"
+    );
+    world.end().await;
+}
+
+/// The last point against one task goes in the transaction in which it would count.
+#[tokio::test]
+async fn a_task_that_is_cleared_in_the_moment_of_its_next_loss_is_not_quarantined() {
+    let world = World::new().await;
+    let innocent = world.ready_task().await;
+    lose_alone(&world, innocent).await;
+    let killer = world.ready_task().await;
+    let mut session = world.session("victim").await;
+    assert_eq!(world.claim(session, 10).await.len(), 2);
+    world.let_expire(session).await;
+    world.db.expire_sessions(10, decide).await.unwrap();
+    world
+        .execute(
+            "UPDATE tasklease.run SET blame = 1 WHERE task_id = $1 AND blame = 2",
+            &[&innocent.0],
+        )
+        .await;
+    assert_eq!(points(&world, innocent).await, 2);
+
+    let other = world.session("other victim").await;
+    assert_eq!(tasks_of(&world.claim(other, 1).await), [killer]);
+    world.let_be_due(innocent).await;
+    world.db.promote(10).await.unwrap();
+    session = world.session("victim").await;
+    assert_eq!(tasks_of(&world.claim(session, 1).await), [innocent]);
+    world.let_expire(session).await;
+    world.let_expire(other).await;
+    let strict = |dead: &DeadLease| verdict::lost(dead, LossLimit(Some(2)), 1.0);
+    world.db.expire_sessions(10, strict).await.unwrap();
+
+    assert_eq!(points(&world, innocent).await, 1 + 2);
+    assert_eq!(world.state(innocent).await, TaskState::Pending);
     world.end().await;
 }
 

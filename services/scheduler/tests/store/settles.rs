@@ -9,12 +9,16 @@ use tasklease_scheduler::{
         lease::Lease,
         outcome::Outcome,
         state::TaskState,
+        task::Standing,
         verdict::{self, Verdict},
     },
     store::{CancelStep, Fenced},
 };
 
-use crate::world::{World, cancelled, failed, failed_for_good, key, new_task, released, succeeded, tasks_of};
+use crate::world::{
+    World, cancelled, error_kind, failed, failed_for_good, key, new_task, released, started_at, succeeded,
+    tasks_of, worker,
+};
 
 #[tokio::test]
 async fn a_second_outcome_of_a_lease_loses_whatever_it_says() {
@@ -58,12 +62,14 @@ async fn a_success_keeps_its_result_to_the_byte() {
     let (_, lease) = world.running_task().await;
     world.settle(succeeded(&lease)).await;
     let task = world.read(lease.key.task).await;
-    assert_eq!(task.state, TaskState::Succeeded);
-    assert_eq!(task.result.as_deref(), Some(r#"{"ok": true}"#));
-    assert_eq!((task.attempt, task.lease_token.0), (1, 1));
-    assert_eq!(task.worker.as_deref(), Some("w"));
-    assert_eq!(task.started_us, Some(lease.started_us));
-    assert!(task.finished_us.is_some());
+    let Standing::Succeeded { result, .. } = &task.standing else {
+        panic!("{:?}", task.standing);
+    };
+    assert_eq!(result.as_deref(), Some(r#"{"ok": true}"#));
+    assert_eq!((task.attempt(), task.lease_token().0), (1, 1));
+    assert_eq!(worker(&task), Some("w"));
+    assert_eq!(started_at(&task), Some(lease.started_at));
+    assert!(task.standing.finished_at().is_some());
     world.end().await;
 }
 
@@ -83,7 +89,7 @@ async fn a_success_after_a_cancel_request_ends_cancelled() {
             }]
         );
         let task = world.read(lease.key.task).await;
-        assert_eq!((task.state, task.result), (TaskState::Cancelled, None));
+        assert!(matches!(task.standing, Standing::Cancelled { .. }));
         assert_eq!(world.outcomes(lease.key.task).await, [Outcome::Cancelled]);
         let waiting =
             "SELECT (SELECT count(*) FROM tasklease.ready) + (SELECT count(*) FROM tasklease.scheduled)";
@@ -99,12 +105,16 @@ async fn a_failure_waits_in_scheduled_with_the_next_lease_and_attempt() {
     let task = lease.key.task;
     world.settle(failed(&lease)).await;
     let read = world.read(task).await;
-    assert_eq!(read.state, TaskState::Scheduled);
-    assert_eq!((read.attempt, read.lease_token.0), (1, 1), "of the last run");
-    assert_eq!(read.error.unwrap().kind, "BOOM");
-    let due = read.due_us.unwrap();
-    let finished = world.db.read_runs(task, 1).await.unwrap()[0].finished_us.unwrap();
-    assert_eq!(due - finished, 100_000_000, "the back-off counts from the commit");
+    assert_eq!(read.standing.state(), TaskState::Scheduled);
+    assert_eq!((read.attempt(), read.lease_token().0), (1, 1), "of the last run");
+    assert_eq!(error_kind(&read), "BOOM");
+    let due = read.standing.due_at().unwrap();
+    let finished = world.db.read_runs(task, 1).await.unwrap()[0].finished_at.unwrap();
+    assert_eq!(
+        due.duration_since(finished).as_secs(),
+        100,
+        "the back-off counts from the commit"
+    );
     world.let_be_due(task).await;
     world.db.promote(10).await.unwrap();
     let again = world.claim(session, 1).await.remove(0);
@@ -139,9 +149,9 @@ async fn the_last_attempt_ends_the_task_as_failed() {
     };
     world.settle(failed(&last)).await;
     let task = world.read(lease.key.task).await;
-    assert_eq!((task.state, task.attempt), (TaskState::Failed, 3));
-    assert_eq!(task.error.unwrap().kind, "BOOM");
-    assert!(task.finished_us.is_some());
+    assert_eq!((task.standing.state(), task.attempt()), (TaskState::Failed, 3));
+    assert_eq!(error_kind(&task), "BOOM");
+    assert!(task.standing.finished_at().is_some());
     world.end().await;
 }
 

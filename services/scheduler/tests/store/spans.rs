@@ -1,19 +1,21 @@
 //! Which lanes have tasks, and of when.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use tasklease_scheduler::{
     domain::{
         ids::{LaneId, TaskId},
+        name::Namespace,
         new_task::NewTask,
         span::Span,
     },
-    engine::retention::run_once,
+    engine::run_retention_once as run_once,
     store::{IdRanges, LaneSet, ListQuery, ListSource, RetentionPolicy, SpanCursor, SubmitBatch},
 };
 use uuid::Uuid;
 
-use crate::world::{World, new_task, queue, succeeded, task_type};
+use crate::world::{World, in_default, new_task, succeeded, task_type};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -29,8 +31,8 @@ fn highest() -> TaskId {
 
 /// An id that was made at a time before now.
 fn id_before(before: Duration) -> TaskId {
-    let at = SystemTime::now() - before;
-    let millis = at.duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let at = Timestamp::now() - before;
+    let millis = u128::try_from(at.as_millisecond()).unwrap();
     let random = Uuid::new_v4().as_u128() & ((1 << 76) - 1);
     TaskId(Uuid::from_u128(millis << 80 | 7 << 76 | random))
 }
@@ -38,7 +40,7 @@ fn id_before(before: Duration) -> TaskId {
 async fn lane(world: &World, name: &str) -> LaneId {
     let lane = world
         .db
-        .ensure_lane(&queue("default"), &task_type(name))
+        .ensure_lane(&in_default("default"), &task_type(name))
         .await
         .unwrap();
     lane.expect("there is room").id
@@ -169,11 +171,11 @@ async fn a_lane_goes_once_its_last_task_and_the_days_of_its_submits_are_gone() {
     let age = "UPDATE tasklease.lane_span SET noted_at = now() - interval '25 hours' WHERE lane = ANY ($1)";
     world.execute(age, &[&vec![emptied.0, kept.0]]).await;
     // However far a scheduler's clock is off, only the database's counts.
-    let far_off = SystemTime::now() + 30 * DAY;
+    let far_off = Timestamp::now() + DAY * 30;
     run_once(&world.db, &POLICY, far_off).await.unwrap();
     assert_eq!(lanes(&world).await, [world.lane, kept, fresh]);
-    let queues = world.db.list_queues("", 10).await.unwrap();
-    let names: Vec<&str> = queues.iter().map(|queue| queue.name.as_str()).collect();
+    let queues = world.db.list_queues(&Namespace::default(), "", 10).await.unwrap();
+    let names: Vec<&str> = queues.iter().map(|queue| queue.key.name.as_str()).collect();
     assert_eq!(names, ["default", "paused"], "what somebody set stays");
     let now = id_before(Duration::ZERO);
     let gone = world
@@ -192,7 +194,7 @@ async fn a_lane_goes_once_its_last_task_and_the_days_of_its_submits_are_gone() {
 async fn use_and_pause_a_queue(world: &World) {
     world
         .db
-        .ensure_lane(&queue("paused"), &task_type("t"))
+        .ensure_lane(&in_default("paused"), &task_type("t"))
         .await
         .unwrap();
     world

@@ -2,18 +2,20 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use jiff::Timestamp;
 use tasklease_scheduler::{
     domain::{
         backoff::Backoff,
         ids::TaskId,
-        new_task::{NewTask, Start, TaskOptions},
+        new_task::{NewTask, Start},
         state::TaskState,
+        task_spec::{TaskOptions, TaskSpec},
     },
     store::{Detail, StoreError, StoredPayload, SubmitBatch},
 };
 use uuid::Uuid;
 
-use crate::world::{World, key, new_grant, new_task, now_us, tasks_of};
+use crate::world::{World, key, new_grant, new_task, now, tasks_of};
 
 #[tokio::test]
 async fn a_batch_with_a_taken_id_stores_nothing() {
@@ -60,10 +62,10 @@ async fn tasks_of_one_batch_run_in_the_order_of_their_ids() {
 async fn a_start_in_the_future_waits_and_one_in_the_past_does_not() {
     let world = World::new().await;
     let with_start = |start| NewTask { start, ..new_task() };
-    let in_an_hour = now_us() + 3_600_000_000;
+    let in_an_hour = now() + Duration::from_secs(3_600);
     let tasks = [
         with_start(Start::Now),
-        with_start(Start::At(5)),
+        with_start(Start::At(Timestamp::from_second(5).unwrap())),
         with_start(Start::After(Duration::ZERO)),
         with_start(Start::After(Duration::from_nanos(1))),
         with_start(Start::At(in_an_hour)),
@@ -74,12 +76,15 @@ async fn a_start_in_the_future_waits_and_one_in_the_past_does_not() {
     for task in &tasks {
         records.push(world.read(task.id).await);
     }
-    let states: Vec<TaskState> = records.iter().map(|record| record.state).collect();
+    let states: Vec<TaskState> = records.iter().map(|record| record.standing.state()).collect();
     assert_eq!(states[..4], [TaskState::Pending; 4]);
     assert_eq!(states[4..], [TaskState::Scheduled; 2]);
-    assert_eq!(records[4].due_us, Some(in_an_hour));
-    assert_eq!(records[5].due_us, Some(committed + 60_000_000));
-    assert!(records.iter().all(|record| record.created_us == committed));
+    assert_eq!(records[4].standing.due_at(), Some(in_an_hour));
+    assert_eq!(
+        records[5].standing.due_at(),
+        Some(committed + Duration::from_secs(60))
+    );
+    assert!(records.iter().all(|record| record.created_at == committed));
     world.end().await;
 }
 
@@ -102,9 +107,12 @@ async fn every_option_is_read_back_as_it_was_stored() {
     };
     let task = NewTask {
         payload: r#"{ "b":1,  "a": 1.10, "a": "\u0000" }"#.into(),
-        priority: -7,
-        max_attempts: 9,
-        options: options.clone(),
+        spec: TaskSpec {
+            priority: -7,
+            max_attempts: 9,
+            options,
+            ..new_task().spec
+        },
         ..new_task()
     };
     world.submit(std::slice::from_ref(&task)).await;
@@ -114,20 +122,7 @@ async fn every_option_is_read_back_as_it_was_stored() {
         Some(task.payload.as_str()),
         "payload text is kept to the byte"
     );
-    assert_eq!((read.priority, read.max_attempts), (-7, 9));
-    let labels: BTreeMap<String, String> = serde_json::from_str(&read.labels.unwrap()).unwrap();
-    let back = TaskOptions {
-        title: read.title,
-        description: read.description,
-        owner: read.owner,
-        labels,
-        parent: read.parent,
-        retry_of: read.retry_of,
-        backoff: read.backoff,
-        run_timeout: read.run_timeout,
-        traceparent: read.traceparent,
-    };
-    assert_eq!(back, options);
+    assert_eq!(read.spec, task.spec);
     let summary = world
         .db
         .read_task(task.id, Detail::Summary)

@@ -7,23 +7,31 @@ use tasklease_scheduler::domain::{
     verdict::Verdict,
 };
 
-use crate::world::{World, cancelled, decide, failed, failed_for_good, released, succeeded};
+use crate::world::{
+    World, cancelled, decide, failed, failed_for_good, released, started_at, succeeded, worker,
+};
 
 /// State, attempt and lease token, and whether the view shows a start and an end.
-type Standing = (TaskState, i32, i32, bool, bool);
+type Shown = (TaskState, i32, i32, bool, bool);
 
 type Ending = fn(&Lease) -> Verdict;
 
-async fn standing(world: &World, task: TaskId) -> Standing {
+async fn standing(world: &World, task: TaskId) -> Shown {
     let read = world.read(task).await;
-    assert_eq!(read.finished_us.is_some(), read.state.is_final());
-    assert_eq!(read.due_us.is_some(), read.state == Scheduled);
+    assert_eq!(
+        read.standing.finished_at().is_some(),
+        read.standing.state().is_final()
+    );
+    assert_eq!(
+        read.standing.due_at().is_some(),
+        read.standing.state() == Scheduled
+    );
     (
-        read.state,
-        read.attempt,
-        read.lease_token.0,
-        read.started_us.is_some(),
-        read.cancel_requested,
+        read.standing.state(),
+        read.attempt(),
+        read.lease_token().0,
+        started_at(&read).is_some(),
+        read.standing.is_cancel_requested(),
     )
 }
 
@@ -64,7 +72,7 @@ async fn a_task_shows_where_it_stands_all_its_life_long() {
     let session = world.session("next").await;
     let fourth = world.claim(session, 1).await.remove(0);
     assert_eq!(standing(&world, task).await, (Running, 3, 4, true, false));
-    assert_eq!(world.read(task).await.worker.as_deref(), Some("next"));
+    assert_eq!(worker(&world.read(task).await), Some("next"));
 
     world.cancel(task).await;
     assert_eq!(standing(&world, task).await, (Running, 3, 4, true, true));
@@ -119,7 +127,10 @@ async fn a_grant_left_behind_does_not_make_an_ended_task_run() {
     assert_eq!(world.state(lease.key.task).await, Pending);
     let again = world.claim(session, 1).await.remove(0);
     let read = world.read(lease.key.task).await;
-    assert_eq!((read.state, read.lease_token), (Running, again.key.token));
+    assert_eq!(
+        (read.standing.state(), read.lease_token()),
+        (Running, again.key.token)
+    );
     world.settle(succeeded(&again)).await;
     assert_eq!(world.state(lease.key.task).await, Succeeded);
     world.end().await;

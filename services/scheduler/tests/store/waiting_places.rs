@@ -6,7 +6,7 @@ use tasklease_scheduler::domain::{
 };
 use uuid::Uuid;
 
-use crate::world::{World, failed, new_task};
+use crate::world::{World, failed, new_task, worker};
 
 /// Puts tasks that were just submitted into these bundles, all under the key of the first of them.
 async fn rebundle(world: &World, bundles: &[&[TaskId]]) {
@@ -73,7 +73,7 @@ async fn a_running_task_is_not_taken_for_a_waiting_one_of_a_bundle_around_it() {
         )
         .await;
     let read = world.read(t[1]).await;
-    assert_eq!((read.state, read.worker.as_deref()), (Running, Some("w")));
+    assert_eq!((read.standing.state(), worker(&read)), (Running, Some("w")));
     world.end().await;
 }
 

@@ -1,26 +1,33 @@
 //! A migrated database with one lane, and the moves that tests make in it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, error::Error, time::Duration};
 
+use bytes::{BufMut as _, BytesMut};
+use jiff::Timestamp;
 use tasklease_scheduler::{
     domain::{
         backoff::Backoff,
         ids::{GrantId, LaneId, LeaseKey, LeaseToken, SessionId, TaskId},
-        lease::Lease,
+        lease::{DeadLease, Lease},
         name::{QueueName, TaskType},
-        new_task::{NewTask, Start, TaskOptions},
+        new_task::{NewTask, Start},
         outcome::Outcome,
+        queue::QueueKey,
         report::{ReportedOutcome, TaskError},
         session::WorkerProfile,
         state::TaskState,
-        task::TaskRecord,
+        task::{ProgressRecord, TaskRecord},
+        task_spec::{TaskOptions, TaskSpec},
         verdict::{self, LossLimit, TimedOut, Verdict},
     },
     store::{
         CancelStep, Claim, Claimed, Database, DatabaseConfig, Detail, Fenced, Mark, SubmitBatch, migrate,
     },
 };
-use tokio_postgres::{Client, types::ToSql};
+use tokio_postgres::{
+    Client,
+    types::{IsNull, ToSql, Type, accepts, to_sql_checked},
+};
 use uuid::Uuid;
 
 use crate::test_database::TestDatabase;
@@ -46,7 +53,7 @@ impl World {
         let db = Database::new(&config(&test)).unwrap();
         let raw = test.connect().await;
         let lane = db
-            .ensure_lane(&queue("default"), &task_type("t"))
+            .ensure_lane(&in_default("default"), &task_type("t"))
             .await
             .unwrap()
             .expect("there is room for a lane")
@@ -64,7 +71,7 @@ impl World {
     }
 
     /// Stores tasks in the lane; returns the time of the commit.
-    pub(crate) async fn submit(&self, tasks: &[NewTask]) -> i64 {
+    pub(crate) async fn submit(&self, tasks: &[NewTask]) -> Timestamp {
         self.db.submit(&self.batch(tasks)).await.unwrap()
     }
 
@@ -154,7 +161,11 @@ impl World {
 
     /// A lane of a queue and a task type.
     pub(crate) async fn lane_of(&self, queue: &QueueName, task_type: &TaskType) -> LaneId {
-        let lane = self.db.ensure_lane(queue, task_type).await.unwrap();
+        let lane = self
+            .db
+            .ensure_lane(&QueueKey::in_default(queue.clone()), task_type)
+            .await
+            .unwrap();
         lane.expect("there is room for a lane").id
     }
 
@@ -183,7 +194,7 @@ impl World {
     }
 
     pub(crate) async fn state(&self, task: TaskId) -> TaskState {
-        self.read(task).await.state
+        self.read(task).await.standing.state()
     }
 
     /// The outcomes of a task's ended runs, oldest first.
@@ -234,6 +245,10 @@ pub(crate) fn queue(name: &str) -> QueueName {
     QueueName::parse(name, "queue").unwrap()
 }
 
+pub(crate) fn in_default(name: &str) -> QueueKey {
+    QueueKey::in_default(queue(name))
+}
+
 pub(crate) fn task_type(name: &str) -> TaskType {
     TaskType::parse(name, "task_type").unwrap()
 }
@@ -241,14 +256,22 @@ pub(crate) fn task_type(name: &str) -> TaskType {
 pub(crate) fn new_task() -> NewTask {
     NewTask {
         id: TaskId(Uuid::now_v7()),
-        task_type: task_type("t"),
-        queue: queue("default"),
+        spec: TaskSpec {
+            task_type: task_type("t"),
+            queue: in_default("default"),
+            priority: 0,
+            max_attempts: 3,
+            options: TaskOptions::default(),
+        },
         payload: r#"{"n": 1}"#.into(),
-        priority: 0,
         start: Start::Now,
-        max_attempts: 3,
-        options: TaskOptions::default(),
     }
+}
+
+pub(crate) fn with_priority(priority: i16) -> NewTask {
+    let mut task = new_task();
+    task.spec.priority = priority;
+    task
 }
 
 pub(crate) fn profile(name: &str) -> WorkerProfile {
@@ -267,8 +290,46 @@ pub(crate) fn new_grant() -> GrantId {
     GrantId((Uuid::new_v4().as_u128() >> 66) as i64)
 }
 
-pub(crate) fn now_us() -> i64 {
-    tasklease_proto::convert::micros_from_system(std::time::SystemTime::now())
+/// Now, as exactly as the database can tell.
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap()
+}
+
+/// The kind of error that a task's last run ended with.
+pub(crate) fn error_kind(task: &TaskRecord) -> &str {
+    let run = task.last_run.as_ref().expect("the task ran");
+    &run.error.as_ref().expect("its run did not succeed").kind
+}
+
+/// The latest progress of a task's last run.
+pub(crate) fn latest_progress(task: &TaskRecord) -> Option<&ProgressRecord> {
+    task.last_run.as_ref()?.progress.as_ref()
+}
+
+/// The worker of a task's last run.
+pub(crate) fn worker(task: &TaskRecord) -> Option<&str> {
+    task.last_run.as_ref()?.worker.as_deref()
+}
+
+/// When a task's last run was leased.
+pub(crate) fn started_at(task: &TaskRecord) -> Option<Timestamp> {
+    task.last_run.as_ref()?.started_at
+}
+
+/// A parameter of type `interval`.
+#[derive(Debug)]
+pub(crate) struct Minutes(pub(crate) i64);
+
+impl ToSql for Minutes {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        // Microseconds, days, months.
+        out.put_i64(self.0 * 60_000_000);
+        out.put_i64(0);
+        Ok(IsNull::No)
+    }
+
+    accepts!(INTERVAL);
+    to_sql_checked!();
 }
 
 pub(crate) fn key(task: TaskId, no: i32) -> LeaseKey {
@@ -345,10 +406,6 @@ pub(crate) fn tasks_of(leases: &[Lease]) -> Vec<TaskId> {
 }
 
 /// What the background loops decide about leases of dead sessions.
-pub(crate) fn decide(dead: &tasklease_scheduler::store::DeadLease) -> Verdict {
-    match &dead.worker {
-        Some(worker) if dead.was_spared => verdict::given_up(&dead.lease, worker.as_str()),
-        Some(worker) => verdict::lost(&dead.lease, worker.as_str(), &dead.loss, LossLimit(Some(3)), 1.0),
-        None => verdict::not_accepted(&dead.lease, ""),
-    }
+pub(crate) fn decide(dead: &DeadLease) -> Verdict {
+    verdict::session_ended(dead, LossLimit(Some(3)), 1.0)
 }

@@ -160,6 +160,21 @@ impl Task for Panics {
     }
 }
 
+/// Takes the whole process with it.
+struct KillsItsWorker;
+
+impl Task for KillsItsWorker {
+    const TYPE: &'static str = "kills_its_worker";
+    type Params = Params;
+    type Output = Value;
+    type Error = TaskError;
+
+    async fn run(&self, params: Params, ctx: &Context) -> TaskResult<Value> {
+        params.note("started", ctx)?;
+        std::process::exit(9);
+    }
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     tasklease_worker::run_main(|worker| {
@@ -170,6 +185,7 @@ async fn main() -> ExitCode {
             .register(SideEffect)
             .register(Fail)
             .register(Panics)
+            .register(KillsItsWorker)
     })
     .await
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 use tasklease_proto::v1::{LeaseRef, Outcome, TaskSpec, TaskState};
 use tasklease_tests::{
     Answer, Database, Hello, RawWorker, Scheduler, SessionOver, Stage, WorkerProcess, attempts, ended,
-    outcomes, reached, result_of, spec, succeeded, with_payload,
+    eventually, outcomes, reached, result_of, spec, succeeded, with_payload,
 };
 
 /// The shortest lease, so that a death is noticed soon.
@@ -92,6 +92,66 @@ async fn a_task_that_was_in_the_hands_of_three_dying_workers_is_quarantined() {
     assert_eq!(task.state(), TaskState::Failed);
     assert_eq!(task.error.as_ref().unwrap().kind, "POISONED");
     assert_eq!(outcomes(&answer), [Outcome::Lost; 3]);
+}
+
+#[tokio::test]
+async fn all_tasks_that_kill_workers_are_quarantined_and_those_beside_them_succeed() {
+    const KILLERS: usize = 6;
+    const OTHERS: usize = 12;
+    let database = Database::create().await;
+    let arguments = [&SHORT_LEASE[..], &["--quarantine-after", "1"]].concat();
+    let scheduler = Scheduler::start_with(&database.url(), &arguments).await;
+    let client = scheduler.client();
+    let stage = Stage::new();
+    let of_type = |task_type| TaskSpec {
+        max_attempts: 100,
+        ..with_payload(task_type, &stage.payload())
+    };
+    let mut specs = vec![of_type("kills_its_worker"); KILLERS];
+    specs.extend(vec![of_type("gate"); OTHERS]);
+    let ids = client.submit_batch(specs).await.unwrap();
+    let (killers, others) = ids.split_at(KILLERS);
+
+    let start = async |number: usize| {
+        let name = format!("worker {number}");
+        WorkerProcess::start(&[&scheduler], &name, &["--slots", "10"]).await
+    };
+    let mut workers = [start(0).await, start(1).await];
+    let mut deaths = 0;
+    let dying = async {
+        loop {
+            let dead = eventually("the death of a worker", async || {
+                workers.iter_mut().position(WorkerProcess::has_ended)
+            });
+            let dead = dead.await;
+            deaths += 1;
+            // Until then the others are in the hands of every worker that dies.
+            if deaths == KILLERS {
+                stage.open_gate();
+            }
+            workers[dead] = start(deaths + 1).await;
+        }
+    };
+    let ending = async {
+        for id in killers {
+            let task = ended(&client, id).await.task.unwrap();
+            assert_eq!(task.state(), TaskState::Failed);
+            assert_eq!(task.error.as_ref().unwrap().kind, "POISONED");
+        }
+    };
+    tokio::select! {
+        () = ending => {}
+        () = dying => unreachable!("workers die until all killers are found"),
+    }
+
+    for id in others {
+        let task = ended(&client, id).await.task.unwrap();
+        assert_eq!(task.state(), TaskState::Succeeded, "{:?}", task.error);
+    }
+    assert!(
+        (KILLERS..=KILLERS * 10).contains(&deaths),
+        "{deaths} workers died"
+    );
 }
 
 #[tokio::test]

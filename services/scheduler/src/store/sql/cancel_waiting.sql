@@ -2,7 +2,8 @@
 -- $1 task id, $2 reason; returns the lane, and rank and order key of the bundle if others wait in it, which a claim
 -- may have passed over meanwhile
 WITH place AS MATERIALIZED (
-    SELECT id, lane, rank, order_key, first_task FROM tasklease.task_place WHERE id = $1 AND state IN (1, 3)
+    SELECT id, lane, rank, order_key, first_task FROM tasklease.task_place
+    WHERE id = $1 AND state IN (1, 3) /* scheduled, pending */
 ),
 from_bundle AS (
     UPDATE tasklease.ready r
@@ -23,8 +24,9 @@ from_scheduled AS (
     DELETE FROM tasklease.scheduled s WHERE s.task_id = $1 RETURNING s.lease_token, s.attempt
 )
 INSERT INTO tasklease.run (task_id, lease_token, outcome, final, attempt, finished_at, cancel_reason)
-SELECT $1, lease_token, 3, true, attempt - 1, now(), $2
+SELECT $1, lease_token, 3 /* cancelled */, true, attempt - 1, now(), $2
 FROM (SELECT lease_token, attempt FROM from_bundle
       UNION ALL SELECT * FROM whole_bundle
       UNION ALL SELECT * FROM from_scheduled) AS waiting
-RETURNING (SELECT lane FROM place), (SELECT rank FROM from_bundle), (SELECT order_key FROM from_bundle)
+RETURNING (SELECT lane FROM place) AS lane, (SELECT rank FROM from_bundle) AS rank,
+          (SELECT order_key FROM from_bundle) AS order_key

@@ -2,7 +2,8 @@
 -- $1 lane, ($2, $3, $4) low-water mark: rank, order key, first task, $5 session of each slot, $6 grant id,
 -- $7 look at no more bundles than this, $8 last rank to take
 -- Returns a row for each bundle: how many tasks came before it, its size, rank, order key, lease token and attempt, the
--- time of the lease (µs since 1970), and those of its tasks that were leased. These numbers share a column, because each column costs the rows of tasks, too.
+-- time of the lease in µs since 1970, and those of its tasks that were leased. These numbers share a
+-- column, because each column costs the rows of tasks, too.
 -- And what workers get of the tasks whose ids are between the first and the last of a bundle: one walk along an
 -- index instead of a search for each, because tasks that became ready together were mostly stored together. What else
 -- lies there is read in vain, so that is bounded; the caller picks the leased ones, and reads what is missing by id.
@@ -47,7 +48,7 @@ granted AS (
     ORDER BY 1, 3, 4
 )
 SELECT ARRAY[before, size, rank, order_key, lease_token, attempt,
-             (extract(epoch FROM now()) * 1000000)::bigint]::bigint[] AS bundle, task_ids, NULL::uuid AS id,
+             tasklease.micros(now())]::bigint[] AS bundle, task_ids, NULL::uuid AS id,
        NULL::json AS payload, NULL::smallint AS max_attempts, NULL::bigint AS initial_backoff_ms,
        NULL::bigint AS max_backoff_ms, NULL::bigint AS run_timeout_ms, NULL::text AS traceparent
 FROM given

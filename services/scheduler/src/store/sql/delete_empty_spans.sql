@@ -1,9 +1,9 @@
 -- delete_empty_spans: looks at the next spans that are old enough to be empty and deletes those without a task.
--- $1 after this lane and $2 span, $3 only spans that nobody noted for this long (µs),
+-- $1 after this lane and $2 span, $3 only spans that nobody noted for this long,
 -- $4 look at no more rows than this
 WITH page AS MATERIALIZED (
     SELECT lane, span FROM tasklease.lane_span
-    WHERE (lane, span) > ($1::int, $2::bigint) AND noted_at < now() - $3::bigint * interval '1 microsecond'
+    WHERE (lane, span) > ($1::int, $2::bigint) AND noted_at < now() - $3::interval
     ORDER BY lane, span
     LIMIT $4
 ),
@@ -19,7 +19,7 @@ unused AS MATERIALIZED (
     SELECT s.lane, s.span FROM tasklease.lane_span s
     -- It may have been noted again meanwhile.
     WHERE (s.lane, s.span) IN (SELECT lane, span FROM empty)
-      AND s.noted_at < now() - $3::bigint * interval '1 microsecond'
+      AND s.noted_at < now() - $3::interval
     ORDER BY s.lane, s.span
     FOR UPDATE SKIP LOCKED
 ),

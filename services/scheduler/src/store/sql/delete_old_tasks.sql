@@ -1,6 +1,6 @@
 -- delete_old_tasks: looks at the next tasks in id order and removes those that ended long enough ago.
 -- $1 above this id, $2 up to this id, $3 look at no more rows than this,
--- $4 keep succeeded and cancelled ones (µs), $5 keep failed ones (µs), $6 remove at most this many events
+-- $4 keep succeeded and cancelled ones, $5 keep failed ones, $6 remove at most this many events
 -- Tasks go once their events fit into one statement; until then only events go, and the same page comes again.
 -- Ids travel as arrays, so that each table is searched by its key, whatever is known of its size.
 WITH page AS MATERIALIZED (
@@ -9,8 +9,8 @@ WITH page AS MATERIALIZED (
 ended AS MATERIALIZED (
     SELECT task_id FROM tasklease.run
     WHERE task_id = ANY (ARRAY(SELECT id FROM page)) AND final
-      AND finished_at < now() - interval '1 microsecond'
-          * CASE WHEN outcome IN (1, 3) THEN $4::bigint ELSE $5::bigint END
+      AND finished_at < now() - CASE WHEN outcome IN (1, 3) /* succeeded, cancelled */
+                                     THEN $4::interval ELSE $5::interval END
 ),
 -- Another replica that is at the same page has the others.
 old AS MATERIALIZED (

@@ -18,16 +18,15 @@ grants AS (
 )
 SELECT grants.session_id, gone.name AS worker, gone.was_spared, u.task_id, grants.grant_id, grants.lease_token,
        grants.attempt, t.lane, t.max_attempts,
-       (extract(epoch FROM grants.created_at) * 1000000)::bigint AS started_us,
-       losses.alone, losses.in_company
+       grants.created_at AS started_at,
+       losses.before, losses.points_before
 FROM grants
 LEFT JOIN gone ON gone.id = grants.session_id
 CROSS JOIN LATERAL unnest(grants.task_ids) AS u (task_id)
 JOIN tasklease.task t ON t.id = u.task_id
 CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE r.lost_with = 0)::int AS alone,
-           count(*) FILTER (WHERE r.lost_with > 0)::int AS in_company
-    FROM tasklease.run r WHERE r.task_id = u.task_id AND r.outcome = 5
+    SELECT count(r.blame)::int AS before, coalesce(sum(r.blame), 0)::int AS points_before
+    FROM tasklease.run r WHERE r.task_id = u.task_id AND r.outcome = 5 /* lost */
 ) AS losses
 WHERE NOT EXISTS (SELECT FROM tasklease.run r
-                  WHERE r.task_id = u.task_id AND r.lease_token = grants.lease_token AND r.outcome <> 0)
+                  WHERE r.task_id = u.task_id AND r.lease_token = grants.lease_token AND r.outcome <> 0 /* cancelling */)

@@ -8,7 +8,8 @@ WITH looked_at AS MATERIALIZED (
     FROM unnest($1::uuid[], $2::uuid[]) AS range (low, high),
          -- Read range by range and newest first, and no further than asked for.
          LATERAL (SELECT task_id AS id FROM tasklease.run
-                  WHERE final AND outcome IN (2, 4, 5) AND task_id >= range.low AND task_id < range.high
+                  WHERE final AND outcome IN (2, 4, 5) /* failed, timed out, lost */
+                    AND task_id >= range.low AND task_id < range.high
                   ORDER BY task_id DESC
                   LIMIT $4) AS found
     LIMIT $4

@@ -1,7 +1,7 @@
 -- list_queues: queues by name.
--- $1 after this name, $2 at most this many
-SELECT namespace, name, paused, (extract(epoch FROM created_at) * 1000000)::bigint AS created_us
+-- $1 namespace, $2 after this name, $3 at most this many
+SELECT namespace, name AS queue, paused, created_at
 FROM tasklease.queue
-WHERE name > $1
+WHERE namespace = $1 AND name > $2
 ORDER BY name
-LIMIT $2
+LIMIT $3

@@ -17,7 +17,7 @@ among_newest AS MATERIALIZED (
     FROM newest,
          -- Kept apart, so that each is looked up by its key.
          LATERAL (SELECT id, state FROM tasklease.task_place WHERE task_place.id = newest.id OFFSET 0) AS p
-    WHERE newest.wanted AND p.state = 3
+    WHERE newest.wanted AND p.state = 3 /* pending */
     ORDER BY p.id DESC
     LIMIT $5
 ),

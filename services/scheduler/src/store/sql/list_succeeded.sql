@@ -3,7 +3,7 @@
 -- $5 return no more than this
 -- Returns the ids, the last id that was looked at, and how many were.
 WITH looked_at AS MATERIALIZED (
-    SELECT found.id, found.outcome = 1
+    SELECT found.id, found.outcome = 1 /* succeeded */
            AND ($3::int[] IS NULL
                 OR (SELECT t.lane FROM tasklease.task t WHERE t.id = found.id) = ANY ($3::int[])) AS wanted
     FROM unnest($1::uuid[], $2::uuid[]) AS range (low, high),

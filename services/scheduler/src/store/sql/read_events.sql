@@ -10,10 +10,11 @@ WITH page AS MATERIALIZED (
 measured AS (
     SELECT page.*, sum(bytes) OVER (ORDER BY lease_token, event_no) - bytes AS before, count(*) OVER () AS found FROM page
 )
-SELECT e.lease_token, e.event_no, (extract(epoch FROM e.at) * 1000000)::bigint AS at_us, e.kind, e.percent, e.message,
-       e.level, e.card::text, (extract(epoch FROM e.worker_at) * 1000000)::bigint AS worker_us,
+SELECT e.lease_token, e.event_no, e.at, e.kind, e.percent, e.message,
+       e.level, e.card::text AS card, e.worker_at,
        -- A run that goes on has no row yet; its number follows from the run before, which was counted or handed back.
-       coalesce(own.attempt, last.attempt + CASE WHEN last.outcome = 6 THEN 0 ELSE 1 END, 1)::smallint AS attempt,
+       coalesce(own.attempt,
+                last.attempt + CASE WHEN last.outcome = 6 /* released */ THEN 0 ELSE 1 END, 1)::smallint AS attempt,
        e.found
 FROM measured e
 LEFT JOIN tasklease.run own ON own.task_id = e.task_id AND own.lease_token = e.lease_token

@@ -2,12 +2,12 @@
 -- order of their keys.
 WITH due AS MATERIALIZED (
     SELECT task_id, lease_token FROM tasklease.run
-    WHERE outcome = 0 AND cancel_deadline < clock_timestamp()
+    WHERE outcome = 0 /* cancelling */ AND cancel_deadline < clock_timestamp()
     ORDER BY task_id, lease_token
     FOR UPDATE
 )
 UPDATE tasklease.run r
-SET outcome = 3, final = true, finished_at = now(), error_type = 'REVOKED',
+SET outcome = 3 /* cancelled */, final = true, finished_at = now(), error_type = 'REVOKED',
     error_message = 'the code did not stop within the grace period'
 FROM due, tasklease.task t
 WHERE r.task_id = due.task_id AND r.lease_token = due.lease_token AND t.id = due.task_id

@@ -10,7 +10,7 @@ WITH emptied AS MATERIALIZED (
     RETURNING 1
 )
 INSERT INTO tasklease.run (task_id, lease_token, outcome, final, attempt, started_at, finished_at, worker, result)
-SELECT unnest($1::uuid[]), unnest($2::int[]), 1, true, unnest($3::smallint[]), unnest($4::timestamptz[]), now(),
-       unnest($5::text[]), unnest($6::json[])
+SELECT unnest($1::uuid[]), unnest($2::int[]), 1 /* succeeded */, true, unnest($3::smallint[]), unnest($4::timestamptz[]),
+       now(), unnest($5::text[]), unnest($6::json[])
 -- Grants first: that is the order in which the end of a session takes its locks.
 WHERE (SELECT count(*) FROM emptied) >= 0

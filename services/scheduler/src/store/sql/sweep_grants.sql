@@ -6,4 +6,4 @@ WHERE l.created_at < now() - interval '1 minute'
       SELECT FROM unnest(l.task_ids) AS u (task_id)
       JOIN tasklease.task t ON t.id = u.task_id
       WHERE NOT EXISTS (SELECT FROM tasklease.run r
-                        WHERE r.task_id = u.task_id AND r.lease_token = l.lease_token AND r.outcome <> 0))
+                        WHERE r.task_id = u.task_id AND r.lease_token = l.lease_token AND r.outcome <> 0 /* cancelling */))

@@ -1,8 +1,8 @@
 -- tick: one look at everything that may need a background job; now and then it says that this scheduler is alive.
 -- $1 this scheduler, $2 its name, $3 lanes that somebody here serves, and where to begin in each:
--- $4 rank, $5 order key, $6 first task; $7 lease duration of sessions (µs), $8 sessions that are connected here
+-- $4 rank, $5 order key, $6 first task; $7 lease duration of sessions, $8 sessions that are connected here
 WITH gap AS MATERIALIZED (
-    SELECT now() - greatest($7::bigint / 3, 3000000) * interval '1 microsecond' AS since
+    SELECT now() - greatest($7::interval / 3, interval '3 seconds') AS since
 ),
 away AS MATERIALIZED (
     -- Nobody could hear a heartbeat: a scheduler at work is seen every ninth of a lease, or with every tick, a second.
@@ -10,7 +10,7 @@ away AS MATERIALIZED (
 ),
 spared AS (
     UPDATE tasklease.session s
-    SET expires_at = now() + $7::bigint * interval '1 microsecond', was_spared = true
+    SET expires_at = now() + $7::interval, was_spared = true
     -- Who was heard since then needs no help.
     WHERE s.id IN (SELECT id FROM tasklease.session, away
                    -- Once: who is not heard after that either may have given up.
@@ -21,7 +21,7 @@ alive AS (
     INSERT INTO tasklease.scheduler (id, name)
     SELECT $1::uuid, $2::text
     WHERE NOT EXISTS (SELECT FROM tasklease.scheduler
-                      WHERE id = $1 AND seen_at > now() - $7::bigint / 9 * interval '1 microsecond')
+                      WHERE id = $1 AND seen_at > now() - $7::interval / 9)
     ON CONFLICT (id) DO UPDATE SET seen_at = now()
 ),
 first_ready AS MATERIALIZED (
@@ -36,9 +36,8 @@ SELECT NOT EXISTS (SELECT FROM away)
        AND EXISTS (SELECT FROM tasklease.session WHERE expires_at < clock_timestamp()) AS expired,
        EXISTS (SELECT FROM tasklease.grant l
                WHERE NOT EXISTS (SELECT FROM tasklease.session s WHERE s.id = l.session_id)) AS orphaned,
-       EXISTS (SELECT FROM tasklease.run WHERE outcome = 0) AS cancelling,
-       (SELECT greatest(0, (extract(epoch FROM due_at - clock_timestamp()) * 1000000)::bigint)
-        FROM tasklease.scheduled ORDER BY due_at LIMIT 1) AS next_due_us,
+       EXISTS (SELECT FROM tasklease.run WHERE outcome = 0 /* cancelling */) AS cancelling,
+       (SELECT due_at - clock_timestamp() FROM tasklease.scheduled ORDER BY due_at LIMIT 1) AS next_due,
        ARRAY(SELECT lane FROM first_ready) AS ready_lanes,
        ARRAY(SELECT rank FROM first_ready) AS ready_ranks,
        ARRAY(SELECT order_key FROM first_ready) AS ready_order_keys,
