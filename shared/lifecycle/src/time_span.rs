@@ -38,8 +38,12 @@ pub fn time_span_within(
         if range.contains(&span) {
             return Ok(span);
         }
-        let (least, most) = (format_time_span(*range.start()), format_time_span(*range.end()));
-        Err(format!("must be {least} to {most}"))
+        let most = format_time_span(*range.end());
+        Err(if range.start().is_zero() {
+            format!("must be at most {most}")
+        } else {
+            format!("must be {} to {most}", format_time_span(*range.start()))
+        })
     }
 }
 
@@ -140,6 +144,8 @@ mod tests {
         for text in ["2999ms", "1h 1s"] {
             assert_eq!(parse(text), Err("must be 3s to 1h".to_owned()), "{text}");
         }
+        let parse = time_span_within(Duration::ZERO..=Duration::from_secs(60));
+        assert_eq!(parse("61s"), Err("must be at most 1m".to_owned()));
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tasklease_lifecycle::{logging::LogFormat, time_span::time_span_within};
+use tasklease_lifecycle::{
+    logging::LogFormat,
+    time_span::{TIME_SPAN_HELP, time_span_within},
+};
 use tasklease_proto::limits;
 
 use crate::error::WorkerError;
@@ -15,6 +18,7 @@ const MOST_SLOTS: u32 = limits::WORKER_SLOTS.unsigned_abs();
 
 /// Options of a worker binary; flatten it into a clap parser to add your own.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = TIME_SPAN_HELP)]
 pub struct WorkerArgs {
     /// Scheduler replicas, host:port or http://host:port, several separated by commas
     #[arg(

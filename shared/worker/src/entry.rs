@@ -3,7 +3,7 @@
 use std::{env, path::Path, process::ExitCode};
 
 use clap::{Args as _, Command, FromArgMatches as _};
-use tasklease_lifecycle::{logging, time_span::TIME_SPAN_HELP};
+use tasklease_lifecycle::logging;
 
 use crate::{args::WorkerArgs, error::WorkerError, worker::Worker};
 
@@ -49,7 +49,6 @@ impl Program {
         WorkerArgs::augment_args(Command::new(self.name).version(self.version))
             .about(about)
             .long_about(None)
-            .after_help(TIME_SPAN_HELP)
     }
 }
 
@@ -108,7 +107,7 @@ mod tests {
         assert_eq!(command.render_version(), "greeter 7.2.0\n");
         let help = command.render_help().to_string();
         assert!(
-            help.contains("Greets people") && help.contains("--slots"),
+            help.contains("Greets people") && help.contains("--slots") && help.contains("A TIME is"),
             "{help}"
         );
     }

@@ -25,7 +25,6 @@ pub(crate) struct Cancel {
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
 
-    /// How long running code may take to stop
     #[arg(long, value_name = "TIME",
           help = format!("How long running code may take to stop, at most {} [default: the scheduler's, {}]",
                          format_time_span(limits::LONGEST_GRACE), format_time_span(limits::DEFAULT_GRACE)),

@@ -49,7 +49,6 @@ pub(crate) struct Submit {
     #[arg(long, value_name = "NAME", default_value = "default")]
     queue: String,
 
-    /// Higher runs first
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true,
           help = format!("-{most} to {most}, higher runs first", most = limits::PRIORITY),
           value_parser = clap::value_parser!(i32).range(-i64::from(limits::PRIORITY)..=i64::from(limits::PRIORITY)))]
@@ -59,7 +58,6 @@ pub(crate) struct Submit {
     #[arg(long, value_name = "TIME", value_parser = time_span_within(Duration::ZERO..=limits::LONGEST_WAIT))]
     delay: Option<Duration>,
 
-    /// How many counted runs it may have
     #[arg(long, value_name = "N",
           help = format!("How many counted runs it may have, 1 to {} [default: the scheduler's, {}]",
                          limits::ATTEMPTS, limits::DEFAULT_ATTEMPTS),
