@@ -10,7 +10,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 # What `tasklease dev` starts, and the command itself.
 DEMO_PACKAGES := -p tasklease-cli -p tasklease-scheduler -p tasklease-documents
 
-.PHONY: help demo dev test bench chaos mutants lint fmt setup clean check-format clippy deny advisories check-proto
+.PHONY: help demo dev test bench chaos mutants lint fmt setup clean check-format clippy deny unused advisories check-proto
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
@@ -50,7 +50,7 @@ mutants: ## Plant known bugs one by one, and fail if the chaos tests miss one
 	@scripts/setup rust postgres
 	@$(ENV) tests/chaos/mutants/run
 
-lint: check-format clippy deny check-proto ## Run every check that is not a test
+lint: check-format clippy deny unused check-proto ## Run every check that is not a test
 
 fmt: ## Format Rust and the .proto files
 	@scripts/setup buf
@@ -73,6 +73,10 @@ clippy: ## Lint Rust; warnings are errors
 deny: ## Check licences, banned crates and sources
 	@scripts/setup cargo-deny
 	@$(ENV) cargo deny --locked check licenses bans sources
+
+unused: ## Fail if a manifest names a dependency that nothing uses
+	@scripts/setup cargo-shear
+	@$(ENV) cargo shear --locked
 
 advisories: ## Check for known vulnerabilities; fetches their database
 	@scripts/setup cargo-deny

@@ -21,7 +21,7 @@ pub(crate) struct Cpu {
 }
 
 impl Cpu {
-    /// Microseconds of each part for one of so many tasks.
+    /// Microseconds of each part for one task, if this is the time of `tasks` tasks.
     pub(crate) fn per_task(self, tasks: usize) -> Value {
         let micros = |seconds: f64| rounded(seconds * 1e6 / tasks as f64, 1);
         json!({
@@ -77,7 +77,7 @@ pub(crate) fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
     Ok(kib * 1024)
 }
 
-/// Bytes that a process has given to its disk so far, whether they are there yet or not.
+/// Bytes that a process has written to its disk so far, flushed or not.
 pub(crate) fn written_bytes(pid: u32) -> anyhow::Result<i64> {
     let counters = fs::read_to_string(format!("/proc/{pid}/io"))?;
     Ok(counters
@@ -96,7 +96,7 @@ struct Stat {
 impl Stat {
     fn read(pid: u32) -> anyhow::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The command name, in parentheses, may hold spaces: fields count from behind it.
+        // The command name, in parentheses, may contain spaces: the fields are counted from its end.
         let (_, fields) = stat.rsplit_once(')').context("a process status")?;
         let fields: Vec<&str> = fields.split_whitespace().collect();
         let field = |n: usize| fields.get(n).context("a process status has all its fields");

@@ -22,7 +22,7 @@ use crate::stand::Stand;
 /// Sessions that are opened at once.
 const OPENED_AT_ONCE: usize = 50;
 
-/// Tasks that each takes at once.
+/// Slots of each session.
 const SLOTS: i32 = 10;
 
 /// Open sessions; they end when this is dropped.
@@ -40,7 +40,7 @@ struct Session {
 }
 
 impl IdleWorkers {
-    /// Opens so many sessions, each on a connection of its own as a real worker's is.
+    /// Opens `count` sessions, each on a connection of its own as a real worker's is.
     pub(crate) async fn open(stand: &Stand<'_>, count: usize) -> anyhow::Result<Self> {
         let sessions: Vec<Session> = stream::iter(0..count)
             .map(async |n| Session::open(stand.channel(n).await?, n).await)
@@ -54,7 +54,7 @@ impl IdleWorkers {
         Ok(Self { sessions: running })
     }
 
-    /// Why the first session that ended did so, if any has.
+    /// Why the first session ended that has ended, if any.
     pub(crate) fn ended(&mut self) -> Option<String> {
         let ended = self.sessions.try_join_next()?;
         Some(match ended {

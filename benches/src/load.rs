@@ -1,4 +1,4 @@
-//! Producers.
+//! Clients that submit tasks.
 
 use std::sync::{
     Arc,
@@ -9,7 +9,7 @@ use tasklease_proto::v1::{SubmitTaskRequest, SubmitTasksRequest, TaskSpec, task_
 
 use crate::stand::Stand;
 
-/// Producers, each with a connection of its own.
+/// Clients that submit tasks, each with a connection of its own.
 const PRODUCERS: usize = 4;
 
 /// Tasks that do nothing, and how they are submitted.
@@ -26,7 +26,7 @@ pub(crate) struct Load {
     pub(crate) payload: usize,
 }
 
-/// A payload of about so many bytes.
+/// A payload of about `bytes` bytes.
 pub(crate) fn payload(bytes: usize) -> String {
     format!("{{\"data\":\"{}\"}}", "x".repeat(bytes.saturating_sub(11)))
 }
@@ -83,7 +83,7 @@ pub(crate) async fn submit_singly(stand: &Stand<'_>, callers: usize, tasks: usiz
     Ok(())
 }
 
-/// Takes up to so many of what is left.
+/// Takes up to `most` from the number that is left.
 pub(crate) fn take(left: &AtomicUsize, most: usize) -> usize {
     left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
         Some(left.saturating_sub(most))

@@ -15,7 +15,7 @@ use crate::report::{median, rounded};
 /// How many commits' worth of flushes are timed.
 const FLUSHES: usize = 200;
 
-/// Facts about this machine as it stands now.
+/// Facts about this machine, now.
 pub(crate) fn facts() -> anyhow::Result<Value> {
     let load = fs::read_to_string("/proc/loadavg")?;
     let load: f64 = load
@@ -62,7 +62,7 @@ fn postgres_version() -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Time of one write and flush of a page where the databases will lie.
+/// Time of one write and flush of a page on the disk of the databases.
 fn fsync_us() -> anyhow::Result<f64> {
     let mut file = tempfile::tempfile()?;
     let page = [7_u8; 8_192];

@@ -1,7 +1,7 @@
 //! Measures a real scheduler with real workers over a private Postgres with `fsync` on.
 //!
-//! Everything runs on this machine, so figures of different machines or days do not compare: compare ratios taken in
-//! one run. The last line of output is one JSON object. `benches/README.md` says what each subcommand measures.
+//! Everything runs on this machine, so figures of different machines or days cannot be compared: compare ratios taken
+//! in one run. The last line of output is one JSON object. `benches/README.md` says what each subcommand measures.
 
 mod bench;
 mod cpu;

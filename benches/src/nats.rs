@@ -1,4 +1,4 @@
-//! A private NATS server with JetStream on the disk of the databases; it ends and vanishes with its value.
+//! A private NATS server with JetStream on the disk of the databases; it ends, and its files are removed, when its value is dropped.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ const PROGRAM: &str = "target/peers/nats-server";
 /// How long a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often a wait for the start looks again.
+/// How often a wait for the start checks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// When JetStream flushes what it has answered.
@@ -88,7 +88,7 @@ impl NatsServer {
         cpu::written_bytes(self.pid()?)
     }
 
-    /// Stops the server and waits for its end, so that it takes nothing from what is measured next.
+    /// Stops the server and waits for its end, so that it does not disturb the next measurement.
     pub(crate) async fn end(mut self) -> anyhow::Result<()> {
         Ok(self.process.kill().await?)
     }
@@ -117,7 +117,7 @@ fn client_url(folder: &Path) -> anyhow::Result<Option<String>> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "ports") {
-            // It may be half written; the next look sees all of it.
+            // The file may be half written; the next check reads all of it.
             let ports: Value = serde_json::from_str(&fs::read_to_string(path)?).unwrap_or_default();
             return Ok(ports["nats"][0].as_str().map(str::to_owned));
         }

@@ -20,7 +20,7 @@ use crate::{
 /// Where `benches/peers/install` puts the programs, one of each peer's name.
 const PROGRAMS: &str = "target/peers/bin";
 
-/// What one command may take.
+/// How long one command may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Lines of a failed program's standard error that the report shows.
@@ -66,7 +66,7 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Stops a server of the peer's own; a database is dropped by whoever owns its server.
+    /// Stops a server of the peer's own; the owner of a shared server drops the database.
     pub(crate) async fn end(self) -> anyhow::Result<()> {
         match self {
             Self::Postgres { .. } => Ok(()),
@@ -75,7 +75,7 @@ impl<'a> Host<'a> {
     }
 }
 
-/// What a program and its server have used up.
+/// The CPU time and bytes that a program and its server have used.
 #[derive(Clone, Copy)]
 struct Usage {
     server_cpu: f64,
@@ -181,7 +181,7 @@ impl Program<'_> {
     }
 }
 
-/// The end of what a program says about its failure, without the stack.
+/// The end of a failed program's standard error, without the stack.
 fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text
         .lines()

@@ -1,4 +1,4 @@
-//! The phases of a task's life under load: stored, worked off, or both at once. Only durable outcomes count.
+//! The phases of a task's life under load: submit, processing, or both at once. Only durable outcomes count.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,10 +15,10 @@ use crate::{
     stand::{Fleet, Stand},
 };
 
-/// How often a wait for the end looks. One look is two probes of an index, so it may be often.
+/// How often a wait for the end checks. A check is two probes of an index, so it may be frequent.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// What one phase took.
+/// The cost of one phase.
 pub(crate) struct Phase {
     tasks: usize,
     took: Duration,
@@ -42,7 +42,7 @@ impl Phase {
     }
 }
 
-/// What has been used up when a phase begins.
+/// The CPU time and WAL that were used before a phase.
 struct Meter {
     start: Instant,
     cpu: Cpu,
@@ -99,14 +99,14 @@ pub(crate) fn rates(cycle: &Value) -> Value {
     })
 }
 
-/// Tasks in; no worker is there.
+/// Submits tasks in batches, without workers.
 pub(crate) async fn enqueue(stand: &Stand<'_>, load: Load) -> anyhow::Result<Phase> {
     let meter = Meter::start(stand).await?;
     load::submit_batches(stand, load).await?;
     meter.stop(stand, load.tasks, Instant::now()).await
 }
 
-/// Single submits; no worker is there.
+/// Submits single tasks, without workers.
 pub(crate) async fn unary(stand: &Stand<'_>, callers: usize, tasks: usize) -> anyhow::Result<Phase> {
     let meter = Meter::start(stand).await?;
     load::submit_singly(stand, callers, tasks).await?;
@@ -126,9 +126,9 @@ pub(crate) async fn drain(stand: &mut Stand<'_>, tasks: usize) -> anyhow::Result
     Ok(phase)
 }
 
-/// Works off the oldest so many tasks of whatever waits, and leaves the workers running; returns how many a second.
+/// Processes the oldest `tasks` of the waiting tasks, and leaves the workers running; returns tasks per second.
 pub(crate) async fn drain_oldest(stand: &mut Stand<'_>, tasks: usize) -> anyhow::Result<f64> {
-    // The table of runs may be huge, and is to be looked into by its key, whatever statistics say.
+    // The table of runs may be huge, and must be read by its key, whatever the statistics say.
     stand.db.batch_execute("SET enable_seqscan = off").await?;
     let oldest: Vec<Uuid> = stand
         .db
@@ -194,7 +194,7 @@ pub(crate) async fn quarters(db: &Client) -> anyhow::Result<Value> {
     }))
 }
 
-/// Tasks in while workers run, until the last outcome is durable.
+/// Submits tasks while workers run, until the last outcome is durable.
 pub(crate) async fn whole_life(stand: &Stand<'_>, load: Load) -> anyhow::Result<Phase> {
     let begun = now_us()?;
     let meter = Meter::start(stand).await?;
@@ -205,10 +205,10 @@ pub(crate) async fn whole_life(stand: &Stand<'_>, load: Load) -> anyhow::Result<
     Ok(phase)
 }
 
-/// Waits until nothing waits or runs; returns when the look began that found it so.
+/// Waits until no task waits or runs; returns when the check began that found none.
 ///
-/// While a snapshot is held, a look at an empty table of waiting tasks reads all that ever waited. So it looks there
-/// only when nothing runs, and the time that the last look takes is not the tasks'.
+/// While a snapshot is held, a check of an empty table of waiting tasks reads all tasks that ever waited. So that table
+/// is checked only when no task runs, and the time of the last check does not count.
 pub(crate) async fn wait_until_empty(db: &Client) -> anyhow::Result<Instant> {
     // One statement, so that no task is seen in neither place. The far end of the index comes first: tasks leave at
     // its near end.
@@ -229,7 +229,7 @@ pub(crate) async fn wait_until_empty(db: &Client) -> anyhow::Result<Instant> {
     }
 }
 
-/// Checks that exactly so many tasks that were claimed since then succeeded; returns when the first was claimed.
+/// Checks that exactly `tasks` tasks that were claimed since `since_us` succeeded; returns when the first was claimed.
 async fn check(db: &Client, since_us: i64, tasks: usize) -> anyhow::Result<i64> {
     let row = db
         .query_one(

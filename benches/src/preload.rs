@@ -16,19 +16,19 @@ const CHUNK: usize = 250_000;
 /// How often to say how far the loading is.
 const TELL_EVERY: usize = 1_000_000;
 
-/// What the disk must still have room for afterwards: the log, and whatever else the machine does.
+/// The room that must be left on the disk, for the WAL and for everything else that the machine does.
 const RESERVE_BYTES: u64 = 16 << 30;
 
 const HOUR_US: i64 = 3_600_000_000;
 
-/// Tasks that ended lie so far back: past, and long before they would be removed.
+/// How long ago ended tasks ended: in the past, and long before they would be removed.
 const ENDED_AGO_US: i64 = 24 * HOUR_US;
 
-/// Tasks that wait came so long ago.
+/// How long ago waiting tasks were submitted.
 const WAITING_AGO_US: i64 = HOUR_US;
 
-/// One microsecond lies between two tasks, and ids ascend in the order of submission, as real ones do. Fifty of them
-/// came at a time.
+/// The tasks are one microsecond apart, and ids ascend in the order of submission, as real ones do. They were submitted
+/// fifty at a time.
 const TASKS: &str = "
     WITH source AS MATERIALIZED (
         SELECT us, (lpad(to_hex(us / 1000), 12, '0') || '7' || lpad(to_hex(us % 1000 * 4), 3, '0') || '8'
@@ -87,7 +87,7 @@ impl<'a> Preload<'a> {
         })
     }
 
-    /// Loads tasks that wait until there are so many, or the disk has no room for more.
+    /// Adds waiting tasks until there are `goal`, or the disk has no room for more.
     pub(crate) async fn grow_waiting(&mut self, goal: usize) -> anyhow::Result<()> {
         let more = goal.saturating_sub(self.waiting);
         let loaded = self.load("waiting", WAITING, self.next_waiting_us, more).await?;
@@ -96,7 +96,7 @@ impl<'a> Preload<'a> {
         Ok(())
     }
 
-    /// Loads tasks that have ended until there are so many, or the disk has no room for more.
+    /// Adds ended tasks until there are `goal`, or the disk has no room for more.
     pub(crate) async fn grow_finished(&mut self, goal: usize) -> anyhow::Result<()> {
         let more = goal.saturating_sub(self.finished);
         let loaded = self
@@ -107,7 +107,7 @@ impl<'a> Preload<'a> {
         Ok(())
     }
 
-    /// What it holds, as a name for figures.
+    /// The contents, as a name for figures.
     pub(crate) fn name(&self) -> String {
         format!("waiting_{}_finished_{}", self.waiting, self.finished)
     }
@@ -148,14 +148,14 @@ impl<'a> Preload<'a> {
         Ok(loaded)
     }
 
-    /// How many more tasks of so many bytes the disk has room for.
+    /// How many more tasks the disk has room for, at `each` bytes each.
     fn room(&self, each: u64) -> anyhow::Result<usize> {
         let free = self.server.free_bytes()?.saturating_sub(RESERVE_BYTES);
         Ok(usize::try_from(free / each)?)
     }
 }
 
-/// What autovacuum and a checkpoint would have done in the time that such a load takes to gather.
+/// Does the work of autovacuum and of a checkpoint, which would have happened while such a backlog grew.
 pub(crate) async fn settle_down(db: &Client) -> anyhow::Result<()> {
     for table in ["task", "ready", "run"] {
         db.batch_execute(&format!("VACUUM (ANALYZE) tasklease.{table}"))
@@ -164,7 +164,7 @@ pub(crate) async fn settle_down(db: &Client) -> anyhow::Result<()> {
     Ok(db.batch_execute("CHECKPOINT").await?)
 }
 
-/// What tasks, places and runs take on disk, with their indexes.
+/// The bytes of tasks, places and runs on disk, with their indexes.
 pub(crate) async fn bytes(db: &Client) -> anyhow::Result<i64> {
     Ok(db
         .query_one(

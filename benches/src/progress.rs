@@ -1,11 +1,11 @@
-//! Tells whoever waits how far a long measurement is.
+//! Reports how far a long measurement has come.
 
 /// Writes a line to standard error, which keeps standard output for the result.
 pub(crate) fn tell(line: impl std::fmt::Display) {
     eprintln!("{line}");
 }
 
-/// A number with its thousands apart.
+/// A number with separators between thousands.
 pub(crate) fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);

@@ -1,4 +1,4 @@
-//! What a measurement found, for people and for programs.
+//! The result of a measurement, for people and for programs.
 
 use std::{collections::BTreeSet, fs, path::Path, process::ExitCode};
 
@@ -37,7 +37,7 @@ impl Report {
         report
     }
 
-    /// Adds the single rounds, for whoever wants to see how far they lie apart.
+    /// Adds the single rounds, which show how much the figures vary.
     pub(crate) fn with_rounds(mut self, rounds: Vec<Value>) -> Self {
         self.rounds = rounds;
         self
@@ -165,7 +165,7 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// A number with so many decimals.
+/// A number rounded to `decimals` decimals.
 pub(crate) fn rounded(number: f64, decimals: i32) -> f64 {
     let shift = 10_f64.powi(decimals);
     (number * shift).round() / shift

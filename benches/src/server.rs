@@ -1,4 +1,4 @@
-//! A private Postgres with `fsync` on, which ends and vanishes with its value.
+//! A private Postgres with `fsync` on, which ends, and whose files are removed, when its value is dropped.
 
 use anyhow::Context as _;
 use tasklease_postgres::{Cluster, ClusterOptions};
@@ -14,7 +14,7 @@ const SETTINGS: [(&str, &str); 3] = [
     ("shared_buffers", "2GB"),
 ];
 
-/// The database that is always there.
+/// The database that every server has.
 const MAINTENANCE: &str = "postgres";
 
 /// A running server.

@@ -1,14 +1,12 @@
 //! The scheduler's own statements on its own connections, without gRPC, sessions and workers: the local limit.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicI64, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
+use parking_lot::Mutex;
 use tasklease_scheduler::{
     domain::{
         ids::{GrantId, GrantKey, LaneId, SessionId, TaskId},
@@ -35,7 +33,7 @@ const CLAIM: usize = 1_000;
 /// Claims that wait for a connection to be settled.
 const WAITING_CLAIMS: usize = 4;
 
-/// How many connections work on each statement at once.
+/// How many connections run each statement at once.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Connections {
     /// Connections that submit.
@@ -49,7 +47,7 @@ pub(crate) struct Connections {
     pub(crate) settlers: usize,
 }
 
-/// A database with the scheduler's schema and one lane, and who works on it.
+/// A database with the scheduler's schema and one lane, and the connections that use it.
 pub(crate) struct SqlPath {
     db: Database,
     lane: LaneId,
@@ -96,7 +94,7 @@ impl SqlPath {
         })
     }
 
-    /// Stores all tasks; returns how many a second.
+    /// Stores all tasks; returns tasks per second.
     pub(crate) async fn enqueue(&self) -> anyhow::Result<f64> {
         let progress = self.progress(self.load.tasks)?;
         let start = Instant::now();
@@ -104,7 +102,7 @@ impl SqlPath {
         Ok(self.rate(start))
     }
 
-    /// Claims and settles all tasks; returns how many a second.
+    /// Claims and settles all tasks; returns tasks per second.
     pub(crate) async fn drain(&self) -> anyhow::Result<f64> {
         let progress = self.progress(0)?;
         let start = Instant::now();
@@ -112,7 +110,7 @@ impl SqlPath {
         Ok(self.rate(start))
     }
 
-    /// Stores, claims and settles all at once; returns how many a second.
+    /// Stores, claims and settles at the same time; returns tasks per second.
     pub(crate) async fn whole_life(&self) -> anyhow::Result<f64> {
         let progress = self.progress(self.load.tasks)?;
         let start = Instant::now();
@@ -268,14 +266,14 @@ impl Progress {
     }
 }
 
-/// Where the next claim begins; it puts back where it ended.
+/// Takes the place where the next claim begins, and puts back the place where it ended.
 fn take(mark: &Mutex<Mark>) -> Mark {
-    let mut mark = mark.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut mark = mark.lock();
     std::mem::replace(&mut *mark, Mark::before(i16::MAX, i64::MAX))
 }
 
 fn lower(mark: &Mutex<Mark>, to: Mark) {
-    let mut mark = mark.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut mark = mark.lock();
     *mark = to.min(*mark);
 }
 
@@ -294,7 +292,7 @@ fn succeeded(task: &ClaimedTask) -> Verdict {
     verdict::reported(&task.lease, "floor", ending, TimedOut::No, 0.0)
 }
 
-/// Runs so many of the same at once.
+/// Runs `count` futures of the same kind at once.
 async fn all<F>(count: usize, start: impl Fn(usize) -> F) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>>,

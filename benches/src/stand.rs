@@ -21,7 +21,7 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often a wait for processes looks again.
+/// How often a wait for processes checks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Which processes serve one database.
@@ -36,7 +36,7 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// One scheduler and one worker with so many slots.
+    /// One scheduler and one worker with `slots` slots.
     pub(crate) fn single(slots: u32) -> Self {
         Self {
             schedulers: 1,
@@ -54,7 +54,7 @@ pub(crate) struct Stand<'a> {
     server: &'a Server,
     database: String,
     fleet: Fleet,
-    /// Looks at what is durable.
+    /// Reads what is durable.
     pub(crate) db: Client,
 }
 
@@ -100,7 +100,7 @@ impl<'a> Stand<'a> {
         self.wait_for_sessions(self.fleet.workers).await
     }
 
-    /// Lets the workers hand everything back and end.
+    /// Stops the workers, which hand back their tasks.
     pub(crate) async fn stop_workers(&mut self) -> anyhow::Result<()> {
         for worker in &self.workers {
             if let Some(pid) = pid_of(worker) {
@@ -157,7 +157,7 @@ impl<'a> Stand<'a> {
         )
     }
 
-    /// So many clients, each with a connection of its own, spread over the schedulers.
+    /// `count` clients, each with a connection of its own, spread over the schedulers.
     pub(crate) async fn clients(&self, count: usize) -> anyhow::Result<Vec<TaskServiceClient<Channel>>> {
         let mut clients = Vec::with_capacity(count);
         for n in 0..count {

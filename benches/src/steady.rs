@@ -16,13 +16,13 @@ use crate::{
     stand::Stand,
 };
 
-/// Tasks before the first that counts.
+/// Warm-up tasks, which do not count.
 const WARM_UP: usize = 100;
 
-/// Connections of the open loop.
+/// Connections that send at a steady rate.
 const SENDERS: usize = 4;
 
-/// How long to leave the database alone while a task is on its way.
+/// How long to wait for a task before the database is asked about it.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// When a task was meant to be sent, and how long after that its code started.
@@ -55,7 +55,7 @@ pub(crate) fn percentiles<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> 
     }))
 }
 
-/// Sends the next task only when the one before has ended.
+/// Sends each task only when the one before it has ended.
 pub(crate) async fn one_by_one(stand: &Stand<'_>, samples: usize) -> anyhow::Result<Vec<Sample>> {
     let mut client = stand.clients(1).await?.remove(0);
     for _ in 0..WARM_UP {
@@ -88,8 +88,8 @@ async fn alone(stand: &Stand<'_>, client: &mut TaskServiceClient<Channel>) -> an
     })
 }
 
-/// Sends so many tasks a second whether or not those before have ended, and measures from the moment at which each
-/// was meant to be sent: a system that stalls does not get fewer tasks for it, and what waits meanwhile counts.
+/// Sends `rate` tasks per second whether or not earlier ones have ended, and measures from the moment at which each
+/// was meant to be sent: a system that stalls does not get fewer tasks, and the time that they wait counts.
 pub(crate) async fn at_rate(stand: &Stand<'_>, rate: u32, samples: usize) -> anyhow::Result<Vec<Sample>> {
     let clients = stand.clients(SENDERS).await?;
     offer(&clients, rate, WARM_UP).await?;

@@ -107,7 +107,7 @@ fn snapshot_reports_both_conditions() {
 
 #[test]
 fn sessions_stay_connected() {
-    let figures = result(&["sessions", "--workers", "20", "--seconds", "2"])["figures"].clone();
+    let figures = result(&["sessions", "--workers", "20", "--watch", "2s"])["figures"].clone();
     assert_positive(&figures["without_sessions"], &["scheduler_rss_bytes"]);
     assert_positive(
         &figures["with_sessions"],

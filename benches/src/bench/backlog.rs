@@ -1,7 +1,7 @@
 //! `backlog`: throughput with millions of tasks that wait, and millions that have ended.
 //!
-//! The backlog waits in the same lane, with the same priority: new tasks go behind it, and the drain works off its
-//! oldest tasks. What has ended lies in the same tables that the drain reads and writes.
+//! The backlog waits in the same lane with the same priority: new tasks go behind it, and the drain processes its oldest
+//! tasks. Ended tasks are in the same tables that the drain reads and writes.
 
 use anyhow::ensure;
 use serde_json::{Map, Value, json};
@@ -30,13 +30,12 @@ pub(crate) struct Backlog {
     /// Slots of the worker.
     #[arg(long, default_value_t = 2_000)]
     slots: u32,
-    /// How often each pair is measured, in turn with an empty database; the figures are medians.
+    /// How many times each pair is measured, alternating with an empty database; the figures are medians.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
 }
 
 impl Backlog {
-    /// Measures.
     pub(crate) async fn run(mut self) -> anyhow::Result<Report> {
         // Ascending, so that a database can grow from one pair to the next.
         self.waiting.sort_unstable();

@@ -16,7 +16,7 @@ use crate::report::{Report, rounded};
 pub(crate) struct Compare {
     /// The result to compare with.
     old: PathBuf,
-    /// The result in question.
+    /// The new result, which is compared.
     new: PathBuf,
     /// How many percent a figure may be worse before that counts.
     #[arg(long, default_value_t = 15.0)]
@@ -24,7 +24,6 @@ pub(crate) struct Compare {
 }
 
 impl Compare {
-    /// Compares.
     pub(crate) fn run(self) -> anyhow::Result<Report> {
         let (old, new) = (read(&self.old)?, read(&self.new)?);
         ensure!(
@@ -59,7 +58,7 @@ fn read(file: &Path) -> anyhow::Result<Value> {
     serde_json::from_str(&text).with_context(|| format!("{} holds no result", file.display()))
 }
 
-/// Whether anything but the passing moment and the code differs.
+/// Whether anything but the time and the code differs.
 fn part_differs(old: &Value, new: &Value) -> bool {
     let lasting = |part: &Value| {
         let mut part = part.as_object().cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `floor`: the scheduler's SQL alone, and how near to it the whole system comes.
+//! `floor`: the scheduler's SQL alone, and how close the whole system comes to it.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ pub(crate) struct Floor {
     load: Load,
     #[command(flatten)]
     connections: Connections,
-    /// How often, each time in a new database; the figures are medians.
+    /// How many rounds, each in a new database; the figures are medians.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Whether to run the whole system in turn with it.
@@ -31,7 +31,6 @@ pub(crate) struct Floor {
 }
 
 impl Floor {
-    /// Measures.
     pub(crate) async fn run(self) -> anyhow::Result<Report> {
         let server = Server::start().await?;
         let mut rounds = Vec::new();

@@ -24,7 +24,6 @@ pub(crate) struct Latency {
 }
 
 impl Latency {
-    /// Measures.
     pub(crate) async fn run(self) -> anyhow::Result<Report> {
         let server = Server::start().await?;
         let mut stand = Stand::start(&server, "bench", Fleet::single(self.slots)).await?;

@@ -41,7 +41,6 @@ pub(crate) enum Bench {
 }
 
 impl Bench {
-    /// Measures.
     pub(crate) async fn run(self) -> anyhow::Result<Report> {
         match self {
             Self::Throughput(bench) => bench.run().await,

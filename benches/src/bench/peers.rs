@@ -81,7 +81,6 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// Measures.
     pub(crate) async fn run(self) -> anyhow::Result<Report> {
         let mut systems = self.chosen()?;
         let peers: Vec<&str> = systems.iter().copied().filter(|system| *system != OURS).collect();

@@ -31,7 +31,6 @@ pub(crate) struct Replicas {
 }
 
 impl Replicas {
-    /// Measures.
     pub(crate) async fn run(self) -> anyhow::Result<Report> {
         ensure!(!self.schedulers.contains(&0), "zero schedulers serve nobody");
         let server = Server::start().await?;

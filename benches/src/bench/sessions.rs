@@ -7,6 +7,7 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Map, Value, json};
+use tasklease_lifecycle::time_span::{format_time_span, parse_time_span};
 
 use crate::{
     cpu,
@@ -26,9 +27,9 @@ pub(crate) struct Sessions {
     /// Worker sessions; 0 measures only the idle scheduler.
     #[arg(long, default_value_t = 1_000)]
     workers: usize,
-    /// How many seconds to watch each kind of idleness.
-    #[arg(long, default_value_t = 30)]
-    seconds: u64,
+    /// How long to watch each kind of idleness, such as 30s or 2m.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time_span)]
+    watch: Duration,
 }
 
 /// Where the number of queries comes from.
@@ -39,7 +40,6 @@ enum QueryCount {
 }
 
 impl Sessions {
-    /// Measures.
     pub(crate) async fn run(self) -> anyhow::Result<Report> {
         allow_many_files()?;
         let mut server = Server::start().await?;
@@ -56,7 +56,7 @@ impl Sessions {
                 .await?;
         }
         let mut figures = Map::new();
-        tell(format_args!("{} s without workers", self.seconds));
+        tell(format_args!("{} without workers", format_time_span(self.watch)));
         figures.insert("without_sessions".to_owned(), self.idle(&stand, count).await?);
         let (mut notes, mut code) = (Vec::new(), ExitCode::SUCCESS);
         if self.workers > 0 {
@@ -69,7 +69,7 @@ impl Sessions {
         }
         stand.end().await?;
         let parameters = json!({
-            "workers": self.workers, "seconds": self.seconds,
+            "workers": self.workers, "seconds": self.watch.as_secs_f64(),
             "queries_are": match count {
                 QueryCount::Statements => "statements",
                 QueryCount::Transactions => "transactions",
@@ -89,7 +89,11 @@ impl Sessions {
         let start = Instant::now();
         let mut workers = IdleWorkers::open(stand, self.workers).await?;
         let opened_per_s = self.workers as f64 / start.elapsed().as_secs_f64();
-        tell(format_args!("{} s with {} sessions", self.seconds, self.workers));
+        tell(format_args!(
+            "{} with {} sessions",
+            format_time_span(self.watch),
+            self.workers
+        ));
         let idle = self.idle(stand, count).await?;
         let listed = listed(stand.channel(0).await?).await?;
         let lost = match workers.ended() {
@@ -106,7 +110,7 @@ impl Sessions {
     async fn idle(&self, stand: &Stand<'_>, count: QueryCount) -> anyhow::Result<Value> {
         tokio::time::sleep(SETTLE).await;
         let (queries, cpu, start) = (count.read(stand).await?, stand.cpu()?, Instant::now());
-        tokio::time::sleep(Duration::from_secs(self.seconds)).await;
+        tokio::time::sleep(self.watch).await;
         let seconds = start.elapsed().as_secs_f64();
         let cpu = stand.cpu()? - cpu;
         // Less the one that counted at the beginning.

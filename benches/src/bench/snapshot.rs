@@ -65,7 +65,6 @@ impl Condition {
 }
 
 impl Snapshot {
-    /// Measures.
     pub(crate) async fn run(self) -> anyhow::Result<Report> {
         let server = Server::start().await?;
         match self.minutes {

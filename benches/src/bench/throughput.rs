@@ -18,7 +18,6 @@ pub(crate) struct Throughput {
 }
 
 impl Throughput {
-    /// Measures.
     pub(crate) async fn run(self) -> anyhow::Result<Report> {
         let server = Server::start().await?;
         let fleet = Fleet::single(self.slots);

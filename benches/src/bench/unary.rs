@@ -21,7 +21,6 @@ pub(crate) struct Unary {
 }
 
 impl Unary {
-    /// Measures.
     pub(crate) async fn run(self) -> anyhow::Result<Report> {
         let server = Server::start().await?;
         let stand = Stand::start(&server, "bench", Fleet::single(1)).await?;

@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Parser, Subcommand};
+use tasklease_lifecycle::time_span::TIME_SPAN_HELP;
 
 use crate::commands::{
     cancel::Cancel, delete::Delete, get::Get, list::List, queue::Queue, retry::Retry, stats::Stats,
@@ -15,9 +16,10 @@ pub(crate) const DEFAULT_ADDRESS: &str = "127.0.0.1:7070";
 
 /// Submits, follows and steers background tasks.
 #[derive(Debug, Parser)]
-#[command(name = "tasklease", version, after_help = EXIT_CODES_HELP, subcommand_required = true)]
+#[command(name = "tasklease", version, after_help = format!("{EXIT_CODES_HELP}\n\n{TIME_SPAN_HELP}"),
+          subcommand_required = true)]
 pub(crate) struct Arguments {
-    /// Where the scheduler listens: HOST:PORT or http://HOST:PORT; several replicas separated by commas;
+    /// Address of the scheduler: HOST:PORT or http://HOST:PORT; several replicas separated by commas;
     /// empty means the default
     #[arg(
         long,
@@ -28,7 +30,7 @@ pub(crate) struct Arguments {
     )]
     pub(crate) addr: String,
 
-    /// How to print: tables for people, or canonical proto JSON for programs
+    /// Output format: tables for people, or canonical proto JSON for programs
     #[arg(
         short,
         long,
@@ -50,8 +52,8 @@ pub(crate) enum Command {
     /// Run everything on this machine: Postgres, scheduler and workers
     ///
     /// Uses the database of DATABASE_URL if that is set, else a private Postgres cluster in the data directory.
-    /// Prints one line when all is ready, one JSON document with -o json. Ctrl-C stops everything cleanly, a second Ctrl-C at once; the next
-    /// start finds all tasks again. The programs tasklease-scheduler and tasklease-documents must be next to
+    /// Prints one line when everything is ready, or one JSON document with -o json. Ctrl-C stops everything cleanly,
+    /// a second Ctrl-C at once. Tasks survive a restart. The programs tasklease-scheduler and tasklease-documents must be next to
     /// this one, or in the folder TASKLEASE_BIN_DIR.
     Dev(Dev),
     /// Submit a task
@@ -66,7 +68,7 @@ pub(crate) enum Command {
     Cancel(Cancel),
     /// Submit a failed or cancelled task again, as a new task
     Retry(Retry),
-    /// Remove a finished task and all it left behind
+    /// Delete a finished task, its runs and its events
     Delete(Delete),
     /// Count tasks by queue, type and state
     Stats(Stats),
@@ -104,6 +106,7 @@ mod tests {
             "tasklease list --state running --state FAILED --type greet --queue default",
             "tasklease -o json watch 0193",
             "tasklease cancel 0193 --reason enough --grace 2s",
+            "tasklease submit greet --delay 1h30m",
             "tasklease retry 0193",
             "tasklease delete 0193",
             "tasklease stats --addr 127.0.0.1:1,127.0.0.1:2",
@@ -125,6 +128,8 @@ mod tests {
             "tasklease submit greet --priority 101",
             "tasklease submit greet --max-attempts 0",
             "tasklease submit greet --delay 10",
+            "tasklease submit greet --delay 367d",
+            "tasklease cancel 0193 --grace 61m",
             "tasklease submit greet --param x",
             "tasklease submit greet --param-json x=y",
             "tasklease submit greet --watch --wait",

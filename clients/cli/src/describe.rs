@@ -10,7 +10,7 @@ use crate::json::{Layout, to_json};
 use crate::screen::Colour;
 use crate::table::{TableText, number, state_name, text};
 use crate::terminal_text::{safe_block, safe_lines, safe_text};
-use crate::time_span::format_time_span;
+use tasklease_lifecycle::time_span::format_time_span;
 
 /// One line on a task that was just stored: its id first, for scripts that cut words.
 pub(crate) fn describe_submitted(task: Option<&Task>) -> String {

@@ -39,19 +39,19 @@ const STOP_DEADLINE: Duration = Duration::from_secs(75);
 /// `tasklease dev`
 #[derive(Debug, Args)]
 pub(crate) struct Dev {
-    /// Where data and logs are kept [default: tasklease in the XDG data folder; for root /var/lib/tasklease]
+    /// Folder of data and logs [default: tasklease in the XDG data folder, for root /var/lib/tasklease]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
-    /// Where the scheduler listens; port 0 takes any free one. There is no authentication: keep it on loopback
+    /// Address of the scheduler; with port 0 the system chooses a free port. There is no authentication: keep it on loopback
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7070")]
     listen: SocketAddr,
 
-    /// The root of the files that workers read and write; created if there is none
+    /// Root folder of the files that tasks read and write; created if it does not exist
     #[arg(long, value_name = "DIR", default_value = ".")]
     files: PathBuf,
 
-    /// Start no workers
+    /// Do not start a worker
     #[arg(long)]
     no_workers: bool,
 

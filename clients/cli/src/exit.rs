@@ -28,7 +28,6 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
-    /// Its number.
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Done => 0,

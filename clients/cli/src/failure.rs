@@ -14,7 +14,7 @@ use crate::terminal_text::safe_text;
 pub(crate) enum Failure {
     /// The watched task failed or was cancelled, which was shown already.
     TaskDidNotSucceed,
-    /// Whoever reads our output has gone; there is nobody to tell.
+    /// The reader of standard output has gone.
     NobodyReads,
     /// The command line or a file named there breaks a rule.
     Usage(String),

@@ -87,7 +87,7 @@ struct Exact {
     text: String,
 }
 
-/// A key that stands for the text until the message is written. No field before `payload` or after `result` holds
+/// A key that takes the place of the text until the message is written. No field before `payload` or after `result` holds
 /// objects, so the outermost one is ours.
 const HOLDS_PLACE: &str = "\u{1}exact";
 

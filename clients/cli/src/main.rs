@@ -15,7 +15,6 @@ mod screen;
 mod standard_error;
 mod table;
 mod terminal_text;
-mod time_span;
 mod whole_numbers;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

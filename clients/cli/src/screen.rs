@@ -48,7 +48,6 @@ impl Screen {
         self.format
     }
 
-    /// Whether to colour.
     pub(crate) fn colour(&self) -> Colour {
         self.colour
     }

@@ -31,7 +31,6 @@ impl TableText {
         Self { table, colour }
     }
 
-    /// Adds a row.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
         self.table.add_row(cells);
     }

@@ -3,7 +3,7 @@
 /// Replaces every character that could steer a terminal or reorder the line; what breaks a line
 /// becomes a blank.
 ///
-/// Titles, messages and names come from whoever submitted the task or runs the worker.
+/// Titles, messages and names come from the people who submit tasks or run workers.
 pub(crate) fn safe_text(text: &str) -> String {
     text.replace("\r\n", " ")
         .chars()

@@ -122,7 +122,7 @@ impl App {
             },
             &background,
         );
-        let age = Duration::from_secs(self.config.stream_age);
+        let age = self.config.stream_age;
         let streams = Streams::new(age, shutdown.soft().clone(), shutdown.hard().clone());
         let api = Api::new(engine.clone(), self.config.limits(), streams.clone());
         let (reporter, health_service) = tonic_health::server::health_reporter();

@@ -1,6 +1,6 @@
 //! Starts the scheduler.
 
-use std::{io::Write as _, process::ExitCode, time::Duration};
+use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser as _;
 use tasklease_lifecycle::{Shutdown, logging};
@@ -21,11 +21,10 @@ async fn main() -> ExitCode {
 
 async fn run(config: Config) -> Result<(), AppError> {
     let listen = config.listen;
-    let shutdown =
-        Shutdown::on_signals(Duration::from_secs(config.grace)).map_err(|error| AppError::Listen {
-            address: listen,
-            error,
-        })?;
+    let shutdown = Shutdown::on_signals(config.grace).map_err(|error| AppError::Listen {
+        address: listen,
+        error,
+    })?;
     let app = tokio::select! {
         app = App::bind(config) => app?,
         () = shutdown.soft().cancelled() => return Ok(()),

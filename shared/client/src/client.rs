@@ -1,4 +1,4 @@
-//! Typed calls that look for a live replica and repeat what is safe to repeat.
+//! Typed calls that find a live replica and repeat what is safe to repeat.
 
 use std::{
     future::Future,
@@ -26,7 +26,7 @@ use crate::{
     watch::{self, WatchStream},
 };
 
-/// Where reading a whole list stops.
+/// The most entries that are read of a whole list.
 const LONGEST_LIST: usize = 100_000;
 
 /// Calls the scheduler; clones share their connections.
@@ -39,13 +39,13 @@ pub struct Client {
 /// Whether a call may reach the scheduler twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Repeat {
-    /// Twice is the same as once.
+    /// A repeated call changes nothing more.
     Safe,
-    /// Twice may do it twice, so only failures to connect are repeated.
+    /// A repeated call may do the work twice, so it is repeated only if no connection was made.
     BeforeSending,
 }
 
-/// One attempt: where it goes and how long it may take.
+/// One attempt: the replica that it goes to, and how long it may take.
 struct Attempt {
     channel: Channel,
     timeout: Duration,
@@ -98,7 +98,7 @@ impl Client {
         self
     }
 
-    /// The connections it uses.
+    /// The connections that this client uses.
     pub fn connector(&self) -> &Connector {
         &self.connector
     }
@@ -117,7 +117,7 @@ impl Client {
             .await
         };
         let answer = match send(with_id(task.clone()), Repeat::Safe).await {
-            // The clock of this machine is far off: the scheduler chooses.
+            // The clock of this machine is wrong: the scheduler chooses the id.
             Err(error) if task.task_id.is_empty() && refuses_an_id(&error) => {
                 send(task, Repeat::BeforeSending).await?
             }
@@ -205,7 +205,8 @@ impl Client {
 
     /// Submits a finished task again and returns the new task.
     ///
-    /// Repeated only while no scheduler can be reached: sent twice it could make two tasks.
+    /// The call is repeated only while no connection can be made, because a second call would make a
+    /// second task.
     ///
     /// # Errors
     /// The task does not exist or may not be retried, or no scheduler answered.
@@ -237,7 +238,7 @@ impl Client {
             .call(Repeat::Safe, async |a: Attempt| {
                 let earlier = attempts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 match a.tasks().delete_task(a.request(&message)).await {
-                    // An earlier attempt whose answer was lost has done it.
+                    // An earlier attempt, whose answer was lost, has deleted the task.
                     Err(status) if earlier > 0 && status.code() == Code::NotFound => {
                         Ok(Response::new(tasklease_proto::v1::DeleteTaskResponse {}))
                     }
@@ -366,7 +367,7 @@ impl Client {
                 return Err(error);
             }
             failures += 1;
-            // Another replica is asked at once; only after that is there something to wait for.
+            // Another replica is asked at once; the back-off begins when all have been asked.
             let fail_over = sent && failures == 1 && self.connector.endpoints().addresses().len() > 1;
             last = replica.or(last);
             let wait = if fail_over {
@@ -382,7 +383,7 @@ impl Client {
         }
     }
 
-    /// One attempt; a failure comes with the replica it was sent to.
+    /// Makes one attempt; an error comes with the replica that it was sent to.
     async fn attempt<T, F, Fut>(
         &self,
         repeat: Repeat,
@@ -431,7 +432,7 @@ impl Client {
         Err((error, Some(picked)))
     }
 
-    /// The back-off, or what the scheduler asks for if that is longer.
+    /// The longer of the back-off and the delay that the scheduler asks for.
     fn pause_after(&self, error: &ClientError, failures: u32) -> Duration {
         let asked = error
             .status()

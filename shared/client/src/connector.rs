@@ -1,16 +1,17 @@
 //! A connection to one live replica.
 //!
-//! tonic's own balanced channel keeps sending calls to an endpoint that is gone, so each replica
-//! has a channel of its own here, and choosing among them is ours.
+//! tonic's balanced channel keeps sending calls to an endpoint that is gone, so each replica has a
+//! channel of its own here, and this module chooses among them.
 
 use std::{
     collections::HashMap,
     fmt,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use rand::seq::SliceRandom as _;
 use tonic::transport::{Channel, Endpoint};
 
@@ -19,13 +20,13 @@ use crate::{
     endpoints::{Address, Endpoints},
 };
 
-/// How long a connection may take to come up before the next replica is tried.
+/// How long a connection may take before the next replica is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long resolved addresses are used before they are looked up again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(15);
-/// A peer that says nothing for this long is asked whether it is there.
+/// A peer that is silent for this long gets a ping.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// How long it may take to say so.
+/// How long the answer to the ping may take.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Flow-control window of one stream; the protocol's default of 64 KiB would stall batches.
 const STREAM_WINDOW: u32 = 2 << 20;
@@ -88,7 +89,7 @@ impl ReplicaConnection {
         self.socket
     }
 
-    /// True if both lead over the same connection.
+    /// True if both use the same connection.
     pub fn same_connection(&self, other: &Self) -> bool {
         self.serial == other.serial
     }
@@ -110,7 +111,7 @@ pub enum ConnectError {
     Resolve {
         /// The addresses as given.
         endpoints: Endpoints,
-        /// What the resolver said last.
+        /// The last error of the resolver.
         source: std::io::Error,
     },
     /// Every address refused the connection or did not answer.
@@ -118,13 +119,13 @@ pub enum ConnectError {
     Unreachable {
         /// The addresses as given.
         endpoints: Endpoints,
-        /// What the last attempt failed with.
+        /// The error of the last attempt.
         why: String,
     },
 }
 
 impl Connector {
-    /// A connector for these replicas; connects when first asked.
+    /// A connector for these replicas; it connects at the first use.
     pub fn new(endpoints: Endpoints) -> Self {
         let shared = Shared {
             endpoints,
@@ -136,7 +137,7 @@ impl Connector {
         }
     }
 
-    /// The addresses it was made for.
+    /// The addresses that this connector was made for.
     pub fn endpoints(&self) -> &Endpoints {
         &self.shared.endpoints
     }
@@ -172,7 +173,7 @@ impl Connector {
             .channels
             .get(&picked.socket)
             .is_none_or(|known| known.serial == picked.serial);
-        // A newer connection to the same address may well be fine.
+        // A newer connection to the same address may work.
         if is_current {
             state.channels.remove(&picked.socket);
             state.ejections.failed(picked.socket, Instant::now());
@@ -255,7 +256,7 @@ impl Connector {
         }
         let mut state = self.state();
         if targets.is_empty() {
-            // A resolver that fails for a moment does not make known replicas unusable.
+            // The replicas known before stay usable while the resolver fails.
             if !state.targets.is_empty() {
                 return Ok(());
             }
@@ -321,8 +322,7 @@ impl Connector {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change leaves the state usable, so a panic elsewhere does not spoil it.
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock()
     }
 }
 

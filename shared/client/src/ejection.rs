@@ -1,4 +1,4 @@
-//! Which replicas are left alone for a while because they failed.
+//! Replicas that are not used for a while because they failed.
 
 use std::{
     collections::HashMap,
@@ -41,7 +41,7 @@ impl Ejections {
         self.0.remove(&address);
     }
 
-    /// Drops what is known of replicas that the list does not name any more.
+    /// Forgets replicas that are not in the list any more.
     pub(crate) fn keep_only(&mut self, known: impl Fn(&SocketAddr) -> bool) {
         self.0.retain(|address, _| known(address));
     }

@@ -1,11 +1,11 @@
-//! Where the scheduler replicas are.
+//! The addresses of the scheduler replicas.
 
 use std::{fmt, str::FromStr};
 
 /// The most addresses one list may hold.
 const MAX_ADDRESSES: usize = 64;
 
-/// Host and port of one replica, or of a name that stands for several.
+/// Host and port of one replica, or of a name that resolves to several.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Address {
     host: String,
@@ -129,7 +129,7 @@ impl fmt::Display for Endpoints {
 /// Why a list of addresses cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Nothing in the list.
+    /// The list is empty.
     #[error("no scheduler address given; write host:port, several separated by commas")]
     Empty,
     /// More addresses than a client keeps.

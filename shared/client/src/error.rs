@@ -1,4 +1,4 @@
-//! What can go wrong with a call.
+//! Errors of calls.
 
 use std::{error::Error as _, time::Duration};
 
@@ -7,7 +7,7 @@ use tonic_types::StatusExt as _;
 
 use crate::connector::ConnectError;
 
-/// Why a call gave no answer that can be used.
+/// Why a call has no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The scheduler refused the call, or the connection broke and the call was not repeated.
@@ -39,7 +39,7 @@ pub struct FieldViolation {
 }
 
 impl ClientError {
-    /// The gRPC code, also for failures on this side.
+    /// The gRPC code; errors on this side have one too.
     pub fn code(&self) -> Code {
         match self {
             Self::Status(status) => status.code(),
@@ -49,7 +49,7 @@ impl ClientError {
         }
     }
 
-    /// The status as it came, if one came.
+    /// The status from the scheduler, if there is one.
     pub fn status(&self) -> Option<&Status> {
         match self {
             Self::Status(status) => Some(status),
@@ -77,7 +77,7 @@ impl ClientError {
             .collect()
     }
 
-    /// True if no scheduler answered: nothing is known of what became of the call.
+    /// True if no scheduler answered, so that it is unknown whether the call had an effect.
     pub fn is_unreachable(&self) -> bool {
         match self {
             Self::Connect(_) | Self::Deadline(_) => true,

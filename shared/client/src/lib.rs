@@ -1,6 +1,6 @@
-//! The client side of Tasklease: [`Client`] speaks to whichever scheduler replica is alive.
+//! The client side of Tasklease: [`Client`] calls any scheduler replica that is alive.
 //!
-//! [`Endpoints`] says where the replicas are, [`Connector`] hands out a connection to one of them,
+//! [`Endpoints`] holds the addresses of the replicas, [`Connector`] hands out a connection to one of them,
 //! and [`Client`] repeats calls that are safe to repeat until a replica answers or the overall
 //! deadline of its [`RetryPolicy`] has passed.
 //!

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// A delay that grows with each failure and is drawn at random below its bound ("full jitter"), so
-/// that clients which lost one replica together do not come back together.
+/// A delay that grows with each failure and is random below its bound ("full jitter"), so that clients
+/// which lost one replica together do not reconnect together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     /// Bound of the first delay.
@@ -35,11 +35,11 @@ impl Default for Backoff {
 /// How long a call is repeated, and how fast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// When the caller gets an answer at the latest; repeats included. Default 30 s.
+    /// When the caller gets an answer at the latest, repeats included. Default 30 s.
     pub deadline: Duration,
     /// How long one replica may take before another is asked. Default 10 s.
     pub attempt_timeout: Duration,
-    /// What waits between attempts.
+    /// The delay between attempts.
     pub backoff: Backoff,
 }
 

@@ -49,7 +49,7 @@ struct Open {
     picked: ReplicaConnection,
 }
 
-/// What one step of a watch brought.
+/// The result of one step of a watch.
 enum Step {
     Update(Box<WatchTaskResponse>),
     Reconnect { after: Duration },
@@ -115,7 +115,7 @@ impl Watch {
             }
         };
         let Some(update) = open.updates.message().await? else {
-            // A stream that closes without a word is a replica that left.
+            // A stream that closes without `ended` or `reconnect` means that its replica stopped.
             return Err(tonic::Status::unavailable("the watch was closed before the task ended").into());
         };
         self.connector.succeeded(&open.picked);
@@ -171,7 +171,7 @@ impl Watch {
         }
     }
 
-    /// Waits before the next attempt, or hands the error back if there is none.
+    /// Waits before the next attempt; returns the error if there is no further attempt.
     async fn recover(&mut self, error: ClientError) -> Result<(), ClientError> {
         if let Some(open) = self.open.take() {
             if error.is_unreachable() {

@@ -2,14 +2,10 @@
 
 #![expect(clippy::expect_used, reason = "tests may fail loudly")]
 
-use std::{
-    net::SocketAddr,
-    pin::Pin,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 use tasklease_client::{Backoff, Client, Endpoints, RetryPolicy};
 use tasklease_proto::v1::{
     self, CancelTaskRequest, CancelTaskResponse, DeleteTaskRequest, DeleteTaskResponse, GetTaskRequest,
@@ -36,8 +32,8 @@ struct Script {
 
 impl Script {
     fn next(&self, asked: &str) -> Result<(), Status> {
-        self.asked.lock().expect("no panic").push(asked.to_owned());
-        match self.failures.lock().expect("no panic").pop() {
+        self.asked.lock().push(asked.to_owned());
+        match self.failures.lock().pop() {
             Some(code) => Err(Status::new(code, "as the script says")),
             None => Ok(()),
         }
@@ -78,7 +74,7 @@ impl TaskService for Replica {
         &self,
         request: Request<WatchTaskRequest>,
     ) -> Result<Response<Self::WatchTaskStream>, Status> {
-        let mut cursors = self.0.cursors.lock().expect("no panic");
+        let mut cursors = self.0.cursors.lock();
         cursors.push(request.into_inner().cursor);
         let updates = match cursors.len() {
             1 => vec![
@@ -170,7 +166,7 @@ fn impatient(client: Client) -> Client {
 #[tokio::test]
 async fn a_submit_is_repeated_with_the_same_id_until_a_replica_takes_it() {
     let script = Arc::new(Script::default());
-    *script.failures.lock().expect("no panic") = vec![Code::Unavailable, Code::Unavailable];
+    *script.failures.lock() = vec![Code::Unavailable, Code::Unavailable];
     let client = client(&[
         replica(&script).await,
         dead_address().await,
@@ -180,7 +176,7 @@ async fn a_submit_is_repeated_with_the_same_id_until_a_replica_takes_it() {
         .submit(TaskSpec::default())
         .await
         .expect("the third attempt is taken");
-    let asked = script.asked.lock().expect("no panic").clone();
+    let asked = script.asked.lock().clone();
     assert_eq!(asked, vec![task.id.clone(); 3]);
     assert_eq!(task.id.len(), 36);
 }
@@ -188,11 +184,11 @@ async fn a_submit_is_repeated_with_the_same_id_until_a_replica_takes_it() {
 #[tokio::test]
 async fn a_refusal_is_not_repeated() {
     let script = Arc::new(Script::default());
-    *script.failures.lock().expect("no panic") = vec![Code::InvalidArgument];
+    *script.failures.lock() = vec![Code::InvalidArgument];
     let client = client(&[replica(&script).await]);
     let error = client.submit(TaskSpec::default()).await.expect_err("refused");
     assert_eq!(
-        (error.code(), script.asked.lock().expect("no panic").len()),
+        (error.code(), script.asked.lock().len()),
         (Code::InvalidArgument, 1)
     );
 }
@@ -200,25 +196,22 @@ async fn a_refusal_is_not_repeated() {
 #[tokio::test]
 async fn a_call_that_may_do_it_twice_is_not_repeated_once_it_was_sent() {
     let script = Arc::new(Script::default());
-    *script.failures.lock().expect("no panic") = vec![Code::Unavailable];
+    *script.failures.lock() = vec![Code::Unavailable];
     let client = client(&[replica(&script).await]);
     let error = client.retry("t").await.expect_err("not repeated");
-    assert_eq!(
-        (error.code(), script.asked.lock().expect("no panic").len()),
-        (Code::Unavailable, 1)
-    );
+    assert_eq!((error.code(), script.asked.lock().len()), (Code::Unavailable, 1));
 }
 
 #[tokio::test]
 async fn a_repeated_delete_that_finds_nothing_has_succeeded() {
     let script = Arc::new(Script::default());
-    *script.failures.lock().expect("no panic") = vec![Code::NotFound, Code::Unavailable];
+    *script.failures.lock() = vec![Code::NotFound, Code::Unavailable];
     let client = client(&[replica(&script).await]);
     client
         .delete("t")
         .await
         .expect("the first attempt may have done it");
-    *script.failures.lock().expect("no panic") = vec![Code::NotFound];
+    *script.failures.lock() = vec![Code::NotFound];
     assert!(
         client
             .delete("t")
@@ -263,5 +256,5 @@ async fn a_watch_goes_on_with_its_cursor_across_breaks_and_reconnects_until_the_
         updates.last().and_then(|last| last.update.as_ref()),
         Some(v1::watch_task_response::Update::Ended(_))
     ));
-    assert_eq!(*script.cursors.lock().expect("no panic"), ["", "a", "b"]);
+    assert_eq!(*script.cursors.lock(), ["", "a", "b"]);
 }

@@ -1,4 +1,5 @@
-//! How every Tasklease process begins and ends: [`logging`], and a two-step [`Shutdown`].
+//! What every Tasklease program has in common: [`logging`], a two-step [`Shutdown`], and times as people type them
+//! ([`time_span`]).
 
 #![warn(missing_docs)]
 // Their macros panic when the line cannot be written; `logging::print_line` does not.
@@ -7,6 +8,7 @@
 pub mod logging;
 mod shutdown;
 mod standard_error;
+pub mod time_span;
 mod vital;
 
 pub use shutdown::Shutdown;

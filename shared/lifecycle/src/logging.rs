@@ -1,8 +1,8 @@
 //! Log lines on standard error, as text for people or as JSON for machines.
 //!
-//! Logging never fails and never stops a program: a line that cannot be written, because its reader
-//! is gone, does not read, or its disk is full, is dropped, and the next line that can be written
-//! says how many were.
+//! Logging never fails and never stops a program. A line that cannot be written, because its reader is
+//! gone or does not read or because its disk is full, is dropped, and the next line that can be written
+//! says how many were dropped.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -21,7 +21,7 @@ use tracing_subscriber::{
 
 use crate::standard_error;
 
-/// How log lines look.
+/// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum LogFormat {
     /// One readable line per event.
@@ -40,7 +40,7 @@ pub fn init(format: LogFormat) {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(move || EventLines(format))
-        // It would report on standard error, with a macro that panics, that a line failed there.
+        // It would report a failed line on standard error with a macro that panics.
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal());
     let done = match format {
@@ -80,7 +80,7 @@ impl LogFormat {
     /// The line that says how many others were dropped.
     fn note(self, dropped: u64) -> String {
         let mut time = String::new();
-        // Without a time the line still says what it must.
+        // The line is useful without a time too.
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
         let message = dropped_lines(dropped);
         let target = module_path!();

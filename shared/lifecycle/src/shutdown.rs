@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Tells every part of a process when to end.
 ///
-/// Soft: take nothing new, finish what runs. Hard: leave now. Hard follows soft after the grace
-/// period or at the second signal, and hard always implies soft.
+/// Soft: take nothing new, and finish what runs. Hard: stop now. The hard step follows the soft one
+/// after the grace period or at the second signal, and always implies it.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     soft: CancellationToken,
@@ -21,7 +21,7 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// A shutdown that SIGTERM or SIGINT begins, and that turns hard `grace` later or at the next
+    /// A shutdown that begins at SIGTERM or SIGINT, and becomes hard after `grace` or at the next
     /// signal.
     ///
     /// Needs a running tokio runtime.
@@ -69,8 +69,8 @@ impl Shutdown {
         self.hard.cancel();
     }
 
-    /// Begins the hard step because a part, named here, has failed that the process cannot do
-    /// without. `main` ends with a failure then; see [`failure`](Self::failure).
+    /// Begins the hard step because a part has failed, named here, that the process cannot work
+    /// without. `main` then ends with a failure; see [`failure`](Self::failure).
     pub fn fail(&self, part: &'static str) {
         tracing::error!(part, "a vital part has failed, ending the process");
         // Only the first counts; the others may follow from it.
@@ -89,7 +89,7 @@ impl Shutdown {
         &self.soft
     }
 
-    /// Cancelled when the process must leave.
+    /// Cancelled when the process must stop at once.
     pub fn hard(&self) -> &CancellationToken {
         &self.hard
     }

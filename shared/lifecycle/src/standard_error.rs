@@ -1,13 +1,11 @@
-//! Lines on standard error that never fail their writer and hold it up only briefly.
+//! Writes lines to standard error without failing, and without waiting for long.
 //!
 //! The reader of a log may be gone, its volume full, or its reader stopped. None of that may stop
 //! the program that logs, so a line that cannot be written is dropped and counted.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fd::BorrowedFd,
@@ -21,19 +19,16 @@ static LINES: Mutex<Lines> = Mutex::new(Lines::new());
 /// Writes a line, which ends with a line break, or drops it. `note` words how many were dropped
 /// before it.
 pub(crate) fn write_line(line: &[u8], note: impl FnOnce(u64) -> String) {
-    LINES
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .put(stdio::stderr(), line, note);
+    LINES.lock().put(stdio::stderr(), line, note);
 }
 
-/// What has become of the lines so far.
+/// What happened to the lines so far.
 #[derive(Debug)]
 struct Lines {
     patience: Patience,
     /// True if the last line was written in part.
     torn: bool,
-    /// Lines dropped since the last that was written.
+    /// Lines that were dropped since the last one was written.
     dropped: u64,
 }
 
@@ -63,7 +58,7 @@ impl Lines {
         }
     }
 
-    /// Writes all, or as much as `out` takes; true if that was all.
+    /// Writes as much as `out` takes; true if that was everything.
     fn write(&mut self, out: BorrowedFd<'_>, bytes: &[u8]) -> bool {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -86,7 +81,7 @@ impl Lines {
     }
 }
 
-/// How long writers may still be held up by a reader that does not read.
+/// How long writers may still wait for a reader that does not read.
 #[derive(Debug)]
 struct Patience {
     left: Duration,

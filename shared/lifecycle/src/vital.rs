@@ -1,4 +1,4 @@
-//! Work that a process cannot do without.
+//! Work that a process cannot work without.
 
 use std::{
     future::{Future, poll_fn},
@@ -10,10 +10,10 @@ use std::{
 use crate::Shutdown;
 
 impl Shutdown {
-    /// Wraps work that the process cannot do without, such as a background loop: if it panics, the
-    /// process ends with a failure instead of living on without it.
+    /// Wraps work that the process cannot work without, such as a background loop: if the work panics,
+    /// the process ends with a failure instead of going on without it.
     ///
-    /// The panic is logged with this name and passed to [`fail`](Self::fail). Spawn what comes back
+    /// The panic is logged with this name and passed to [`fail`](Self::fail). Spawn the returned future
     /// in place of the work itself.
     pub fn vital<F>(&self, name: &'static str, work: F) -> impl Future<Output = ()> + use<F>
     where

@@ -68,12 +68,12 @@ impl Binaries {
     }
 }
 
-/// What a search has found.
+/// The result of a search.
 #[derive(Default)]
 struct Search {
-    /// The preferred one first.
+    /// All usable servers, the preferred one first.
     found: Vec<Binaries>,
-    /// Why one could not be looked at; it may be the one that is wanted.
+    /// Why a server could not be examined; it may be the wanted one.
     failed: Option<Error>,
 }
 
@@ -87,7 +87,7 @@ impl Search {
         }
     }
 
-    /// The first that fits.
+    /// The first server that fits.
     fn first(self, fits: impl Fn(&Binaries) -> bool, none: Error) -> Result<Binaries, Error> {
         let found = self.found.into_iter().find(|binaries| fits(binaries));
         found.ok_or_else(|| self.failed.unwrap_or(none))

@@ -28,7 +28,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// How long to wait for the server of an owner that was just killed.
 const OLD_SERVER_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How often a start with any port tries another one, should somebody take it meanwhile.
+/// How many other ports a start with any port tries if another process takes the first.
 const PORT_ATTEMPTS: u32 = 3;
 
 /// What a server says that does not know our password.
@@ -43,7 +43,7 @@ fn asks_for_a_password(error: &(dyn std::error::Error + 'static)) -> bool {
     error.to_string() == "password missing"
 }
 
-/// What comes back from the port that our server was given.
+/// Who answers on the port that our server was given.
 enum Answer {
     /// Our server, ready for queries.
     Ours,
@@ -56,7 +56,7 @@ enum Answer {
 /// A private Postgres cluster whose server ends with this value.
 #[derive(Debug)]
 pub struct Cluster {
-    // Declared first, so that the server ends before its folder is let go.
+    // Declared first, so that the server ends before its folder is unlocked.
     server: Option<Server>,
     sockets: SocketDir,
     folder: Folder,
@@ -135,7 +135,7 @@ impl Cluster {
         self.sockets.path()
     }
 
-    /// What the server logs.
+    /// The file of the server's log.
     pub fn log_path(&self) -> PathBuf {
         self.folder.log_path()
     }

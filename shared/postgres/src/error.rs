@@ -16,7 +16,7 @@ pub enum Error {
     /// `TASKLEASE_PG_BIN` names a folder that holds no usable server.
     #[error("TASKLEASE_PG_BIN is {dir}, which holds no `postgres` and `initdb` of version 15 or newer")]
     BadBinaries {
-        /// The folder.
+        /// The folder that the variable names.
         dir: PathBuf,
     },
     /// The data was made by a server version that is not installed.
@@ -30,10 +30,10 @@ pub enum Error {
         /// The version that made it.
         major: u32,
     },
-    /// The folder holds something else.
+    /// The folder is not empty, and its contents are not a cluster of this crate.
     #[error("{data_dir} is not empty and holds no cluster of Tasklease; choose another data directory")]
     ForeignFolder {
-        /// The folder.
+        /// The folder with the foreign contents.
         data_dir: PathBuf,
     },
     /// The folder of the data holds something that is not a whole cluster.
@@ -44,9 +44,9 @@ pub enum Error {
     DamagedData {
         /// The folder of the data.
         data_dir: PathBuf,
-        /// What is wrong in it.
+        /// The file or folder that is not as it should be.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with that file or folder.
         reason: String,
     },
     /// The file of the password is empty.
@@ -55,7 +55,7 @@ pub enum Error {
          another data directory"
     )]
     NoPassword {
-        /// The file.
+        /// The empty file.
         path: PathBuf,
     },
     /// The server does not take the password in the folder, or asks for one and there is none.
@@ -68,7 +68,7 @@ pub enum Error {
         data_dir: PathBuf,
         /// The password's file.
         path: PathBuf,
-        /// What the server said.
+        /// The error of the server.
         reason: String,
     },
     /// The server's user cannot reach the folder.
@@ -77,9 +77,9 @@ pub enum Error {
          data directory that every user can reach"
     )]
     Unreachable {
-        /// The folder that is closed.
+        /// The folder that the server's user may not enter.
         folder: PathBuf,
-        /// The server's user.
+        /// The numeric id of the server's user.
         uid: u32,
     },
     /// Another process uses the cluster.
@@ -91,9 +91,9 @@ pub enum Error {
     /// A program of the server did not run to its end.
     #[error("{program} failed: {reason}\n{output}")]
     Failed {
-        /// Which program.
+        /// The program's name.
         program: &'static str,
-        /// How it ended.
+        /// How the program ended.
         reason: String,
         /// The last lines that it wrote.
         output: String,
@@ -109,7 +109,7 @@ pub enum Error {
     File {
         /// What was tried.
         what: &'static str,
-        /// With which file.
+        /// The file.
         path: PathBuf,
         /// Why it failed.
         source: io::Error,

@@ -1,4 +1,4 @@
-//! The folder of a cluster: which file is where, and who holds the folder.
+//! The folder of a cluster: its files, and the lock of the process that uses it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -50,7 +50,7 @@ impl Drop for Folder {
 }
 
 impl Folder {
-    /// Creates the folder if needed and takes hold of it.
+    /// Creates the folder if needed and locks it.
     pub(crate) fn open(root: &Path, user: ServerUser) -> Result<Self, Error> {
         fs::create_dir_all(root.parent().unwrap_or(root))
             .map_err(Error::file("create the parent of", root))?;
@@ -79,12 +79,12 @@ impl Folder {
         }
     }
 
-    /// The folder itself.
+    /// The path of the cluster's folder.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The server's own data.
+    /// The folder of the server's data.
     pub(crate) fn data(&self) -> PathBuf {
         self.root.join("data")
     }
@@ -120,7 +120,7 @@ impl Folder {
         self.root.join("sockets")
     }
 
-    /// What the server logs.
+    /// The file of the server's log.
     pub(crate) fn log_path(&self) -> PathBuf {
         self.root.join("server.log")
     }
@@ -148,7 +148,7 @@ impl Folder {
         }
         let cannot = |error: io::Error| damaged(data.clone(), format!("it cannot be listed: {error}"));
         let mut entries = data.read_dir().map_err(cannot)?;
-        // A link to an empty folder may stand for a volume that is not mounted.
+        // A link to an empty folder may be that of a volume which is not mounted.
         let is_link = fs::symlink_metadata(&data).map_err(cannot)?.is_symlink();
         match entries.next() {
             None if is_link => {

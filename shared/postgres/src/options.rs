@@ -1,4 +1,4 @@
-//! What a cluster is asked to be.
+//! The options of a cluster.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ pub enum Access {
 pub enum Port {
     /// Any free port; a restart keeps it.
     Auto,
-    /// Exactly this port.
+    /// This port, or the start fails.
     Fixed(u16),
 }
 

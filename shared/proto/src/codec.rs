@@ -1,4 +1,4 @@
-//! How messages become frames.
+//! The codec of messages, with small buffers.
 
 use std::marker::PhantomData;
 
@@ -10,7 +10,7 @@ use tonic_prost::ProstCodec;
 /// tonic's own 8 KiB would be half of what a scheduler spends on a session.
 const BUFFER: usize = 512;
 
-/// Bytes of messages that leave together, tonic's own default.
+/// Bytes of messages that are sent together; tonic's own default.
 const TOGETHER: usize = 32 * 1024;
 
 /// Protobuf, with buffers that start small and grow with what they carry.

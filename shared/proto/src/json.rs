@@ -2,7 +2,7 @@
 //!
 //! Every number of a `Struct` is a double. Whole numbers that a double holds exactly are written
 //! without a fraction, so `5` stays `5` for code that expects an integer. NaN and the infinities
-//! have no JSON form, and NUL characters have no home in Postgres' `jsonb`; both are refused.
+//! have no JSON form, and Postgres cannot store NUL characters in `jsonb`; both are refused.
 
 use std::collections::BTreeMap;
 
@@ -61,7 +61,8 @@ pub fn exact_struct(text: &str, bytes: usize) -> Option<Struct> {
         count += 1;
         exact = exact && Decimal::parse(number).is_some_and(|number| number.is_double());
     }
-    // Most of what grows are numbers, and a text of too many need not be turned into a hundred times its memory first.
+    // Numbers grow most, so a text with too many of them is refused before it is turned into a `Struct`, which would
+    // take a hundred times its memory.
     if !exact || count.saturating_mul(NUMBER_BYTES) > bytes {
         return None;
     }
@@ -264,7 +265,7 @@ pub fn check_object(bytes: &[u8]) -> Result<&str, JsonError> {
     if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
         return Err(JsonError::Malformed("expected `{`".into()));
     }
-    // Counting brackets is many times as fast as following them, and nearly every text has few.
+    // Counting brackets is much faster than following their nesting, and nearly every text has few.
     let brackets = text.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count();
     if brackets > MAX_DEPTH && nesting(text) > MAX_DEPTH {
         return Err(JsonError::TooDeep);

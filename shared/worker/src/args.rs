@@ -2,15 +2,23 @@
 
 use std::time::Duration;
 
-use tasklease_lifecycle::logging::LogFormat;
+use tasklease_lifecycle::{
+    logging::LogFormat,
+    time_span::{TIME_SPAN_HELP, time_span_within},
+};
 use tasklease_proto::limits;
 
 use crate::error::WorkerError;
+
+/// How long running tasks may take to finish, unless an option says otherwise.
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+const LONGEST_GRACE: Duration = Duration::from_secs(24 * 3_600);
 
 const MOST_SLOTS: u32 = limits::WORKER_SLOTS.unsigned_abs();
 
 /// Options of a worker binary; flatten it into a clap parser to add your own.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = TIME_SPAN_HELP)]
 pub struct WorkerArgs {
     /// Scheduler replicas, host:port or http://host:port, several separated by commas
     #[arg(
@@ -21,7 +29,7 @@ pub struct WorkerArgs {
     )]
     pub addr: String,
 
-    /// Name shown to people; default: the host's name and the process id
+    /// Name of this worker in lists and logs [default: the host's name and the process id]
     #[arg(long, env = "TASKLEASE_WORKER_NAME", value_name = "NAME")]
     pub name: Option<String>,
 
@@ -31,19 +39,20 @@ pub struct WorkerArgs {
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_SLOTS)))]
     pub slots: Option<u32>,
 
-    /// Queue to serve; may be given several times
+    /// Queue to take tasks from; may be given several times
     #[arg(long = "queue", value_name = "NAME", default_value = "default")]
     pub queues: Vec<String>,
 
-    /// Fact about this worker for people, key=value; may be given several times
+    /// A fact about this worker that people see in lists, key=value; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
 
-    /// Seconds that running tasks get to finish after SIGTERM, before they are handed back
-    #[arg(long, env = "TASKLEASE_GRACE", value_name = "SECONDS", default_value_t = 30)]
-    pub grace: u32,
+    /// How long running tasks may take to finish after SIGTERM, before they are handed back, up to 1d
+    #[arg(long, env = "TASKLEASE_GRACE", value_name = "TIME", default_value = "30s",
+          value_parser = time_span_within(Duration::ZERO..=LONGEST_GRACE))]
+    pub grace: Duration,
 
-    /// How log lines on standard error look
+    /// Form of the log lines on standard error
     #[arg(
         long,
         env = "TASKLEASE_LOG_FORMAT",
@@ -62,13 +71,13 @@ impl Default for WorkerArgs {
             slots: None,
             queues: vec!["default".to_owned()],
             labels: Vec::new(),
-            grace: 30,
+            grace: DEFAULT_GRACE,
             log_format: LogFormat::default(),
         }
     }
 }
 
-/// The checked options.
+/// Options that have been checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) endpoints: tasklease_client::Endpoints,
@@ -122,7 +131,7 @@ impl TryFrom<WorkerArgs> for Settings {
             slots,
             queues: args.queues,
             labels,
-            grace: Duration::from_secs(args.grace.into()),
+            grace: args.grace,
             log_format: args.log_format,
         })
     }
@@ -161,6 +170,18 @@ mod tests {
     fn the_defaults_are_valid() {
         let settings = Settings::try_from(WorkerArgs::default()).expect("valid");
         assert!(settings.slots >= 4 && settings.name.ends_with(&std::process::id().to_string()));
+    }
+
+    #[test]
+    fn an_empty_command_line_gives_the_defaults() {
+        #[derive(clap::Parser)]
+        struct Program {
+            #[command(flatten)]
+            args: WorkerArgs,
+        }
+        let program = <Program as clap::Parser>::try_parse_from(["worker"]).expect("valid");
+        assert_eq!(program.args.grace, WorkerArgs::default().grace);
+        assert!(<Program as clap::Parser>::try_parse_from(["worker", "--grace", "30"]).is_err());
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Code of a run that computes or blocks on a thread of its own.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::{panic_capture, run::Run, slot::Slot, task::TaskResult, task_error::TaskError};
 
 /// A closure that waits for a thread, with the slot it holds.
 ///
-/// The thread takes it out to begin. Whoever gives up the wait takes it out before, so that it never
-/// begins and its slot is free at once.
+/// The thread takes the closure out to begin. If the wait for a thread is given up, the closure is
+/// taken out first, so that it never begins and its slot is free at once.
 struct Queued<F>(Arc<Mutex<Option<Closure<F>>>>);
 
 struct Closure<F> {
@@ -17,7 +19,7 @@ struct Closure<F> {
 
 impl<F> Queued<F> {
     fn take(&self) -> Option<Closure<F>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }
 
@@ -45,7 +47,7 @@ where
         drop(slot);
         result
     });
-    // Panics are caught inside, so an error is a runtime that shuts down.
+    // Panics are caught inside, so an error means that the runtime shuts down.
     let result = running.await.unwrap_or_else(|_| Err(TaskError::dropped()));
     drop(waiting);
     result

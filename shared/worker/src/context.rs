@@ -1,4 +1,4 @@
-//! What the code of a run sees of the world.
+//! The context of a run: what its code can ask and report.
 
 use std::{
     fmt,
@@ -14,26 +14,27 @@ use tasklease_proto::{
 
 use crate::{
     blocking,
+    interrupt::{RaiseOnDrop, StopFlag},
     progress::Progress,
     run::Run,
     run_events::RunEvent,
     stop::{StopReason, Stopped},
     task::TaskResult,
-    task_error::CodeError,
+    task_error::{CodeError, TaskError},
 };
 
 /// How much a log line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
-    /// Finest steps.
+    /// Every step, for tracing a single run.
     Trace,
     /// Steps that help to find a fault.
     Debug,
-    /// What a reader wants to know.
+    /// What a reader of the log wants to know.
     Info,
-    /// Something odd that the run survives.
+    /// Something unexpected after which the run goes on.
     Warn,
-    /// Something that went wrong.
+    /// A failure, whether or not the run goes on.
     Error,
 }
 
@@ -80,8 +81,8 @@ impl Context {
 
     /// The token of this run's lease, greater than that of every earlier run of the task.
     ///
-    /// Hand it to systems that the code changes: one that refuses tokens lower than the highest it
-    /// saw cannot be changed by a run that was given up for dead.
+    /// Hand it to the systems that the code writes to: a system that refuses tokens lower than the
+    /// highest it has seen cannot be changed by an earlier run that was given up for dead.
     pub fn lease_token(&self) -> u64 {
         u64::try_from(self.run.lease.lease_token).unwrap_or(0)
     }
@@ -101,7 +102,7 @@ impl Context {
         u32::try_from(self.run.lease.attempt).unwrap_or(0)
     }
 
-    /// The number of the last run that the task may have.
+    /// How many counted runs the task may have.
     pub fn max_attempts(&self) -> u32 {
         u32::try_from(self.run.lease.max_attempts).unwrap_or(0)
     }
@@ -118,8 +119,8 @@ impl Context {
 
     /// Reports a percentage and a line for people; never waits.
     ///
-    /// Watchers get at most about ten reports of a run in a second: the latest replaces those that
-    /// have not left yet, and the last one of a run always leaves.
+    /// Watchers see at most about ten reports of a run per second: a report replaces earlier ones
+    /// that have not been sent yet, and the last report of a run is always sent.
     pub fn update_progress(&self, percent: f64, message: impl Into<String>) {
         self.report(Progress::percent(percent).message(message));
     }
@@ -153,6 +154,8 @@ impl Context {
     /// # Errors
     /// [`Stopped`] if the run must stop.
     pub fn check_cancelled(&self) -> Result<(), Stopped> {
+        #[cfg(feature = "testing")]
+        self.run.count_check();
         self.stop_reason()
             .map_or(Ok(()), |reason| Err(Stopped::new(reason.clone())))
     }
@@ -170,7 +173,7 @@ impl Context {
     /// True once the worker drains: it takes no more tasks, and lets running ones go on for its
     /// grace period.
     ///
-    /// Code that goes on for longer may save its state now and return [`TaskError::cancelled`],
+    /// Code that needs longer may save its state now and return [`TaskError::cancelled`],
     /// which hands the task back without counting the attempt.
     ///
     /// [`TaskError::cancelled`]: crate::TaskError::cancelled
@@ -188,12 +191,11 @@ impl Context {
     /// # Errors
     /// [`Stopped`] if the run must stop.
     pub async fn sleep(&self, time: Duration) -> Result<(), Stopped> {
-        tokio::select! {
-            biased;
-            () = self.cancelled() => {}
-            () = tokio::time::sleep(time) => {}
+        #[cfg(feature = "testing")]
+        if self.run.skips_sleep(time) {
+            return self.unless_stopped(std::future::ready(())).await;
         }
-        self.check_cancelled()
+        self.unless_stopped(tokio::time::sleep(time)).await
     }
 
     /// Runs code that computes or blocks for long on a thread of its own and awaits its result.
@@ -210,6 +212,38 @@ impl Context {
         T: Send + 'static,
     {
         Ok(blocking::run(&self.run, code).await?)
+    }
+
+    /// Runs code that computes or blocks for long, as [`blocking`](Self::blocking) does, but waits
+    /// for it only until the run is told to stop.
+    ///
+    /// The closure gets a flag that is raised then, and also when this future is dropped; it should
+    /// look at the flag often. The run's slot stays taken until the closure returns.
+    ///
+    /// # Errors
+    /// Those of [`blocking`](Self::blocking), or a stop.
+    pub async fn interruptible<T, F>(&self, code: F) -> Result<T, CodeError>
+    where
+        F: FnOnce(&StopFlag) -> TaskResult<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let flag = StopFlag::default();
+        let _raise = RaiseOnDrop(flag.clone());
+        self.unless_stopped(self.blocking(move || code(&flag)))
+            .await
+            .map_err(TaskError::from)?
+    }
+
+    /// Awaits something, but only until the run is told to stop; then the future is dropped.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the run must stop.
+    pub async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Result<T, Stopped> {
+        tokio::select! {
+            biased;
+            reason = self.run.stop.raised() => Err(Stopped::new(reason.clone())),
+            output = future => Ok(output),
+        }
     }
 }
 

@@ -7,21 +7,21 @@ use tasklease_lifecycle::logging;
 
 use crate::{args::WorkerArgs, error::WorkerError, worker::Worker};
 
-/// What a worker program says about itself with `--version` and `--help`; made by
-/// [`run_main!`](crate::run_main!).
+/// The texts of a worker program's `--version` and `--help`; [`run_main!`](crate::run_main!) fills
+/// them in.
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
-    /// Its name.
+    /// The program's name.
     pub name: &'static str,
-    /// Its version.
+    /// The program's version.
     pub version: &'static str,
-    /// One line on what it does; may be empty.
+    /// One line that says what the program does; may be empty.
     pub about: &'static str,
 }
 
 impl Program {
-    /// Reads the command line, runs the worker until SIGTERM or SIGINT, and says how it went: 0
-    /// after a clean stop, 2 for options that cannot be used, 1 for everything else.
+    /// Reads the command line and runs the worker until SIGTERM or SIGINT. The exit code is 0 after
+    /// a clean stop, 2 if an option cannot be used, and 1 for every other error.
     pub async fn run_main(self, register: impl FnOnce(Worker) -> Worker) -> ExitCode {
         let matches = self.command().get_matches();
         let args = match WorkerArgs::from_arg_matches(&matches) {
@@ -45,7 +45,7 @@ impl Program {
         } else {
             self.about
         };
-        // The arguments bring a description of their own.
+        // `WorkerArgs` has a description of its own, which would replace this one.
         WorkerArgs::augment_args(Command::new(self.name).version(self.version))
             .about(about)
             .long_about(None)
@@ -71,7 +71,7 @@ pub async fn run_main(register: impl FnOnce(Worker) -> Worker) -> ExitCode {
 /// The whole `main` of a worker without options of its own; see [`Program::run_main`].
 ///
 /// Unlike the function [`run_main`](crate::run_main()) it knows the name, the version and the
-/// description of the crate that it stands in.
+/// description of the crate that calls it.
 #[macro_export]
 macro_rules! run_main {
     ($register:expr $(,)?) => {
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(command.render_version(), "greeter 7.2.0\n");
         let help = command.render_help().to_string();
         assert!(
-            help.contains("Greets people") && help.contains("--slots"),
+            help.contains("Greets people") && help.contains("--slots") && help.contains("A TIME is"),
             "{help}"
         );
     }

@@ -1,4 +1,4 @@
-//! Why a worker ended other than by request.
+//! Why a worker ended although nobody asked it to.
 
 /// Why a worker could not start or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -20,13 +20,13 @@ pub enum WorkerError {
     /// No task was registered.
     #[error("no task type is registered; call `register` before `run`")]
     NoTypes,
-    /// The scheduler does not accept what the worker says about itself.
+    /// The scheduler does not accept the worker's hello.
     #[error("the scheduler refuses this worker: {0}")]
     Refused(String),
     /// The operating system refused a thread or a signal handler.
     #[error("cannot start the worker: {0}")]
     System(#[from] std::io::Error),
-    /// The protocol ended without a word, which is a fault of this crate.
+    /// The thread of the protocol ended without a result, which is a bug of this crate.
     #[error("the protocol thread ended unexpectedly")]
     ProtocolEnded,
 }

@@ -13,7 +13,7 @@ pub(crate) struct LeaseKey {
 }
 
 impl LeaseKey {
-    /// Reads what the wire says; `None` if the task's id is no UUID.
+    /// Reads a lease from the wire; `None` if the task's id is no UUID.
     pub(crate) fn parse(task_id: &str, token: i64) -> Option<Self> {
         let task = Uuid::try_parse(task_id).ok()?;
         Some(Self { task, token })

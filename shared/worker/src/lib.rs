@@ -40,7 +40,8 @@
 //!
 //! Three habits make a good task: update the progress, check for cancellation, let errors propagate
 //! with `?`. A task whose code returns has ended, a panic fails it, and a cancelled one never counts
-//! as done. Work that computes or blocks for long belongs into [`Context::blocking`].
+//! as done. Work that computes or blocks for long belongs into [`Context::blocking`], and into
+//! [`Context::interruptible`] if it can stop halfway; [`Context::unless_stopped`] awaits what others do.
 //!
 //! # Errors
 //!
@@ -68,6 +69,7 @@ mod blocking;
 mod context;
 mod entry;
 mod error;
+mod interrupt;
 mod lease_key;
 mod outcome;
 mod panic_capture;
@@ -89,6 +91,7 @@ pub use args::WorkerArgs;
 pub use context::{Context, LogLevel};
 pub use entry::{Program, run_main};
 pub use error::WorkerError;
+pub use interrupt::StopFlag;
 pub use progress::Progress;
 pub use stop::{StopReason, Stopped};
 pub use task::{Task, TaskResult};

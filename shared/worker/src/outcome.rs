@@ -1,4 +1,4 @@
-//! What a run's end means, given what it was told.
+//! Which outcome to report for a run, given how its code ended and what it was told.
 
 use std::time::Duration;
 
@@ -22,14 +22,14 @@ pub(crate) enum Told {
     Nothing,
     /// To stop because the worker stops; the task will run elsewhere.
     Release,
-    /// To stop because the run has taken longer than it may.
+    /// To stop because the run has reached its run timeout.
     TimeOut {
-        /// The longest time it may take.
+        /// The run timeout.
         limit: Duration,
     },
     /// To stop because the task was cancelled.
     Cancel {
-        /// Why.
+        /// The reason of the cancel.
         reason: String,
     },
 }
@@ -43,9 +43,9 @@ pub(crate) enum Draining {
 
 /// The report of a run whose code has returned.
 ///
-/// After a cancel request every return is a cancelled run, because that request has been promised
-/// to win. Otherwise what the code says counts: a draining worker hands back only code that
-/// stopped because of it.
+/// After a cancel request the run is cancelled whatever the code returned, because a cancel wins over
+/// every later result. Otherwise the result counts: a draining worker hands back only runs whose code
+/// stopped because of the drain.
 pub(crate) fn of_return(result: TaskResult<Bytes>, told: &Told, draining: Draining) -> Body {
     let error = match (told, result) {
         (Told::Cancel { reason }, _) => return cancelled(reason),
@@ -137,7 +137,7 @@ mod tests {
         limit: Duration::from_secs(9),
     };
 
-    /// What code may return: a success, a stop, a failure, and one that no retry mends.
+    /// What code may return: a success, a stop, a failure, and a failure that no retry can fix.
     fn returns() -> [TaskResult<Bytes>; 4] {
         let failure = TaskError::new("X", "x");
         let hopeless = failure.clone().non_retryable();

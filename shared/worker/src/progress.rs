@@ -1,4 +1,4 @@
-//! How far a run has come, as its code says it.
+//! Progress as a task's code reports it.
 
 use tasklease_proto::{json, limits, text, v1};
 
@@ -64,7 +64,7 @@ impl Progress {
         self
     }
 
-    /// The report within all limits of the contract: code cannot fail by what it reports.
+    /// The report cut to the limits of the contract, so that no report can make a run fail.
     pub(crate) fn into_wire(self) -> v1::Progress {
         let has_scheme = ["http://", "https://", "data:"]
             .iter()

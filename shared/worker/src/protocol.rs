@@ -1,4 +1,4 @@
-//! The worker's side of the protocol: one actor owns all state, the streams are thin.
+//! The worker's side of the protocol: one actor owns all state, and the streams only carry messages.
 //!
 //! Everything that happens (a message, a stream that breaks, code that returns) reaches the actor
 //! as an [`Event`]; the structures it works on ([`outbox`], [`leases`], [`credit`], [`heartbeats`],

@@ -25,7 +25,7 @@ impl<T: Task> Code for Typed<T> {
     }
 }
 
-/// Runs a task between JSON texts.
+/// Runs a task: reads its parameters from JSON text and writes its result as JSON text.
 pub(crate) async fn run_task<T: Task>(task: &T, payload: Bytes, ctx: &Context) -> TaskResult<Bytes> {
     let params = parse_params(&payload)?;
     drop(payload);
@@ -40,7 +40,7 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Adds a type; its name comes back if it was there already.
+    /// Adds a task type; an error names a type that was added before.
     pub(crate) fn add<T: Task>(&mut self, task: T) -> Result<(), &'static str> {
         match self.types.insert(T::TYPE, Arc::new(Typed(task))) {
             None => Ok(()),
@@ -59,7 +59,7 @@ impl Registry {
 
 fn parse_params<P: serde::de::DeserializeOwned>(payload: &[u8]) -> TaskResult<P> {
     let text = if payload.is_empty() { b"{}" } else { payload };
-    // Keeping track of the path costs more than parsing, so only those that fail are parsed again with it.
+    // Tracking the path costs more than parsing, so only parameters that fail are parsed again with it.
     if let Ok(params) = serde_json::from_slice(text) {
         return Ok(params);
     }

@@ -9,6 +9,8 @@ use tasklease_proto::{convert::duration_from_wire, v1::LeasedTask};
 use tokio::{runtime::Handle, sync::mpsc::UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "testing")]
+use crate::testing::Recorder;
 use crate::{
     lease_key::LeaseKey,
     protocol::Event,
@@ -17,7 +19,7 @@ use crate::{
     stop::StopSignal,
 };
 
-/// Where the code of all runs lives.
+/// What the code of all runs shares.
 #[derive(Debug)]
 pub(crate) struct Host {
     /// The runtime of the worker's author.
@@ -38,7 +40,7 @@ impl Host {
 
     /// Tells the protocol what happened.
     pub(crate) fn tell(&self, event: Event) {
-        // Without a protocol to tell, the process is about to end.
+        // If the protocol has ended, the process is about to end.
         let _ = self.events.send(event);
     }
 }
@@ -47,18 +49,18 @@ impl Host {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) key: LeaseKey,
-    /// What the scheduler said about it; its payload has gone to the code.
+    /// The lease as the scheduler sent it, without the payload, which the code has taken.
     pub(crate) lease: LeasedTask,
-    /// When its run timeout is over.
+    /// When the run timeout is over.
     pub(crate) deadline: Option<Instant>,
     pub(crate) stop: StopSignal,
     pub(crate) mailbox: Mailbox,
     /// Weak, so that a forgotten clone of the context does not hold the slot.
     pub(crate) slot: Weak<Slot>,
     pub(crate) host: Arc<Host>,
-    /// Takes all reports in place of the mailbox.
+    /// Takes all reports in place of the mailbox, and decides when a test tells the code to stop.
     #[cfg(feature = "testing")]
-    pub(crate) recorder: Option<Arc<crate::testing::Recorder>>,
+    pub(crate) recorder: Option<Arc<Recorder>>,
 }
 
 impl Run {
@@ -83,15 +85,32 @@ impl Run {
         }
     }
 
-    /// Leaves what the code has reported for the protocol to fetch.
+    /// Stores a report of the code until the protocol fetches it.
     pub(crate) fn report(&self, item: RunEvent) {
         #[cfg(feature = "testing")]
         if let Some(recorder) = &self.recorder {
-            return recorder.record(item);
+            return recorder.record(item, &self.stop);
         }
         if self.mailbox.leave(item) {
             self.host.tell(Event::RunEvents(self.key));
         }
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Run {
+    /// The code asks whether it must stop.
+    pub(crate) fn count_check(&self) {
+        if let Some(recorder) = &self.recorder {
+            recorder.count_check(&self.stop);
+        }
+    }
+
+    /// True if a test wants sleeps to end at once.
+    pub(crate) fn skips_sleep(&self, time: Duration) -> bool {
+        self.recorder
+            .as_ref()
+            .is_some_and(|recorder| recorder.skips_sleep(time))
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct Launcher {
     host: Arc<Host>,
 }
 
-/// The code of one run, seen from outside.
+/// A handle to the code of one run.
 #[derive(Debug)]
 pub(crate) struct RunningCode {
     pub(crate) run: Arc<Run>,
@@ -33,7 +33,7 @@ pub(crate) struct RunningCode {
     pub(crate) abort: AbortHandle,
 }
 
-/// Code that has not been started yet. Dropped instead, it has ended without a result.
+/// Code that has not been started yet. If it is dropped, the run ends without a result.
 pub(crate) struct Launch {
     code: Arc<dyn Code>,
     payload: Bytes,
@@ -64,8 +64,8 @@ impl Launcher {
         self.host.draining.is_cancelled()
     }
 
-    /// Gets the code of a lease ready, which comes back if its type is not registered. Its run
-    /// timeout counts from when the lease was received.
+    /// Prepares the code of a lease; gives the lease back if its type is not registered. The run
+    /// timeout counts from the moment at which the lease was received.
     pub(crate) fn prepare(
         &self,
         key: LeaseKey,
@@ -118,13 +118,13 @@ impl Launch {
             end,
             aborted,
         } = self;
-        // Aborted or not, `end` tells how it ended.
+        // `end` reports how the code ended, whether or not it was aborted.
         let _ = Abortable::new(run(code, payload, end), aborted).await;
     }
 }
 
-/// Tells the protocol that code has returned, whatever way it went: also if it was dropped, or if
-/// its future panicked while being torn down.
+/// Tells the protocol that code has ended, also if it was dropped or if its future panicked while it
+/// was dropped.
 struct Return {
     run: Arc<Run>,
     slot: Option<Arc<Slot>>,
@@ -147,7 +147,7 @@ impl Drop for Return {
             result,
             frees_slot,
         });
-        // First the result, then the room; a closure that still computes frees it later.
+        // First the result, then the slot; a closure that still computes frees the slot later.
         if let Some(Ok(slot)) = slot {
             slot.free_silently();
         }
@@ -156,7 +156,7 @@ impl Drop for Return {
 
 async fn run(code: Arc<dyn Code>, payload: Bytes, mut end: Return) {
     let ctx = Context::new(Arc::clone(&end.run));
-    // Told to stop, or even ended, before a thread was free: code that has not begun need not begin.
+    // The run was told to stop, or has ended, before a thread was free: its code need not begin.
     if let Err(stopped) = ctx.check_cancelled() {
         end.result = Some(Err(stopped.into()));
         return;

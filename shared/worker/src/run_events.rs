@@ -1,38 +1,38 @@
-//! Progress and log lines that code has reported and nobody has fetched yet.
+//! Progress and log lines that code has reported and the protocol has not fetched yet.
 //!
-//! Code never waits here and may report as fast as it likes. The reports wait in a bounded buffer
-//! per run until the protocol has room for them. Of progress only the latest waits, and it is handed
-//! out at a bounded rate; log lines that do not fit drop the oldest.
+//! Code never waits here and may report as fast as it likes. Each run has a bounded buffer, which the
+//! protocol empties when it has room. Only the latest progress is kept, and it is handed out at a
+//! bounded rate. If there is no room for a log line, the oldest line is dropped.
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tasklease_proto::v1::{LogLevel, LogLine, LogReport, Progress, ProgressReport, report};
 
-/// How long progress of one run waits after the progress before it.
+/// The shortest time between two progress reports of one run.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
-/// How many log lines of one run wait before the oldest are dropped and counted.
+/// The most log lines of one run that wait; the oldest beyond that are dropped and counted.
 const MAX_LOGS: usize = 256;
 
-/// One thing that code reported.
+/// A report of the code.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum RunEvent {
     Progress(Progress),
     Log(LogLine),
 }
 
-/// What a fetch brought.
+/// The result of a fetch.
 #[derive(Debug, Default)]
 pub(crate) struct Fetched {
     pub(crate) events: Vec<report::Body>,
-    /// When to fetch again, because progress had to stay.
+    /// When to fetch again, because progress may not leave before that time.
     pub(crate) again_at: Option<Instant>,
 }
 
-/// What waits of one run.
+/// The reports of one run that wait.
 #[derive(Debug, Default)]
 struct Buffer {
     logs: VecDeque<LogLine>,
@@ -41,7 +41,7 @@ struct Buffer {
     dropped_logs: u64,
     /// Number of the latest event that was fetched.
     number: i64,
-    /// Progress stays until then.
+    /// Progress may not leave before this time.
     progress_from: Option<Instant>,
     reader: Reader,
 }
@@ -51,7 +51,7 @@ struct Buffer {
 enum Reader {
     #[default]
     Idle,
-    /// It will fetch progress when the time has come.
+    /// It will fetch at the time until which progress must wait.
     Timed,
     /// It will fetch soon.
     Told,
@@ -137,14 +137,14 @@ impl Buffer {
     }
 }
 
-/// Where the code of one run leaves its events, and the protocol fetches them.
+/// The events of one run, put in by its code and fetched by the protocol.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     buffer: Mutex<Buffer>,
 }
 
 impl Mailbox {
-    /// Leaves an item; true if the protocol must be told that something waits.
+    /// Puts an event in; true if the protocol must be told that something waits.
     pub(crate) fn leave(&self, item: RunEvent) -> bool {
         let mut buffer = self.buffer();
         let must_tell = match (buffer.reader, &item) {
@@ -184,7 +184,7 @@ impl Mailbox {
     }
 
     fn buffer(&self) -> MutexGuard<'_, Buffer> {
-        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.buffer.lock()
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{protocol::Event, run::Host};
 
-/// Taken while any code of a run is on a thread; dropping the last holder frees it.
+/// Taken while any code of a run is on a thread; it is free once the last handle is dropped.
 ///
 /// The future of a run and each of its blocking closures hold it, so a run that was dropped while
 /// a closure still computes keeps its slot until the closure returns.

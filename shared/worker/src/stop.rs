@@ -42,7 +42,7 @@ impl Error for StopReason {}
 
 /// The error of code that stops because its run was told to.
 ///
-/// However deep it is wrapped in other errors, the runtime finds it there, and the run ends as
+/// The runtime finds this error however deep it is wrapped in others, and the run then ends as
 /// stopped instead of failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stopped {
@@ -90,10 +90,14 @@ impl StopSignal {
         }
     }
 
-    pub(crate) async fn raised(&self) {
-        // Made before the look: from here on it is notified of every raise.
-        let raised = self.on_raise.notified();
-        if self.reason().is_none() {
+    /// Completes once the signal is raised.
+    pub(crate) async fn raised(&self) -> &StopReason {
+        loop {
+            // Created before the check, so that a raise between the two is not missed.
+            let raised = self.on_raise.notified();
+            if let Some(reason) = self.reason() {
+                return reason;
+            }
             raised.await;
         }
     }

@@ -1,4 +1,4 @@
-//! What an author writes.
+//! The trait that the author of a task implements.
 
 use std::future::Future;
 
@@ -14,8 +14,8 @@ pub type TaskResult<T> = Result<T, TaskError>;
 
 /// The code of one task type.
 ///
-/// One value serves all runs of the type, at the same time; what belongs to one run is in its
-/// parameters and its [`Context`].
+/// One value serves all runs of the type, several at the same time; what belongs to a single run is in
+/// its parameters and its [`Context`].
 pub trait Task: Send + Sync + 'static {
     /// The task type it runs, such as `image.resize`.
     const TYPE: &'static str;
@@ -26,14 +26,13 @@ pub trait Task: Send + Sync + 'static {
     /// `{"value": …}`.
     type Output: Serialize + Send;
     /// The error. [`TaskError`] takes every other error with `?`; `anyhow::Error`,
-    /// `Box<dyn Error + Send + Sync>` and types that implement [`IntoTaskError`] can stand in its
-    /// place.
+    /// `Box<dyn Error + Send + Sync>` and types that implement [`IntoTaskError`] can be used instead.
     type Error: IntoTaskError;
 
     /// Runs one task.
     ///
-    /// The future is dropped at its next await if it goes on after its run has ended otherwise:
-    /// when the lease was lost, or when code that was told to stop does not stop.
+    /// The future is dropped at its next await if the lease is lost, or if the code was told to stop
+    /// and does not stop in time.
     ///
     /// # Errors
     /// Any error fails the run; the task is tried again unless the error says otherwise.

@@ -4,9 +4,9 @@ use std::{error::Error, fmt, io, time::Duration};
 
 use crate::stop::{StopReason, Stopped};
 
-/// Kind of errors that were converted with `?`.
+/// The kind of an error that was converted with `?`.
 const GENERIC_KIND: &str = "ERROR";
-/// How many causes of an error are looked at.
+/// The most causes of an error that are examined.
 const MAX_CAUSES: usize = 100;
 
 /// Any error, owned.
@@ -44,7 +44,7 @@ pub(crate) enum Cause {
     Fault,
     /// The code stopped because it was told to.
     Stopped,
-    /// The runtime of the worker's author dropped the code, because it is ending.
+    /// The runtime of the worker's author dropped the code, because that runtime is shutting down.
     Dropped,
 }
 
@@ -138,8 +138,8 @@ impl TaskError {
         self.cause == Cause::Stopped
     }
 
-    /// Converts an error: what it carries, if its causes lead to a [`CodeError`] or [`Stopped`], or
-    /// else an error of the generic kind.
+    /// Converts an error: the [`CodeError`] or [`Stopped`] among its causes if there is one, or else
+    /// an error of the generic kind.
     fn from_error(error: &(dyn Error + 'static)) -> Self {
         Self::found_in(error)
             .unwrap_or_else(|| Self::new(GENERIC_KIND, error.to_string()).with_detail(causes_of(error)))
@@ -176,7 +176,7 @@ impl TaskError {
         if let Some(reason) = error.downcast_ref::<StopReason>() {
             return Some(Stopped::new(reason.clone()).into_task_error());
         }
-        // The source of an I/O error leaves out the error that it was made of.
+        // The source of an I/O error skips the error that it was made from.
         let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
         Self::carried_by(inner)
     }
@@ -191,7 +191,7 @@ impl fmt::Display for TaskError {
 /// All errors, boxed errors, `anyhow` errors and texts.
 impl<E: Into<BoxError> + 'static> From<E> for TaskError {
     fn from(error: E) -> Self {
-        // Boxed, an `anyhow::Error` would hide what it is made of.
+        // An `anyhow::Error` that is boxed hides its causes.
         #[cfg(feature = "anyhow")]
         if let Some(error) = (&error as &dyn std::any::Any).downcast_ref() {
             return Self::from_anyhow(error);

@@ -51,11 +51,12 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use tasklease_proto::{
     convert::{duration_from_wire, duration_to_wire},
@@ -77,7 +78,7 @@ use crate::{
     run::{Host, Run, run_timeout},
     run_events::RunEvent,
     slot::Slot,
-    stop::StopReason,
+    stop::{StopReason, StopSignal},
     task::{Task, TaskResult},
     task_error::TaskError,
 };
@@ -95,10 +96,10 @@ pub struct TestRun<T> {
     recorder: Arc<Recorder>,
 }
 
-/// Progress as it was reported; what was not given is empty.
+/// Progress as it was reported; fields that the code did not set are empty.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TestProgress {
-    /// 0 to 100; `None` if it was given as unknown.
+    /// 0 to 100; `None` if it is unknown.
     pub percent: Option<f64>,
     /// The line for people.
     pub message: String,
@@ -192,12 +193,17 @@ impl<T: Task> TestRun<T> {
             max_attempts: 5,
             ..LeasedTask::default()
         };
-        Self::of(task, lease)
+        Self::of(task, lease, Arc::default())
     }
 
-    fn of(task: T, lease: LeasedTask) -> Self {
+    /// The same test of a run with another lease.
+    fn remade(self) -> Self {
+        Self::of(self.task, self.lease, self.recorder)
+    }
+
+    fn of(task: T, lease: LeasedTask, recorder: Arc<Recorder>) -> Self {
         panic_capture::install();
-        // Nobody listens: there is no protocol to tell.
+        // The receiver is dropped: there is no protocol.
         let (events, _) = unbounded_channel();
         let host = Arc::new(Host::new(Handle::current(), events));
         let slot = Arc::new(Slot::new(Arc::clone(&host)));
@@ -205,7 +211,6 @@ impl<T: Task> TestRun<T> {
             task: Uuid::nil(),
             token: lease.lease_token,
         };
-        let recorder = Arc::new(Recorder::default());
         let mut run = Run::new(key, lease.clone(), Instant::now(), &slot, host);
         run.recorder = Some(Arc::clone(&recorder));
         Self {
@@ -217,46 +222,74 @@ impl<T: Task> TestRun<T> {
         }
     }
 
-    /// Makes it the attempt of this number, from 1.
+    /// Sets the number of the attempt, from 1.
     #[must_use]
     pub fn attempt(mut self, number: u32) -> Self {
         self.lease.attempt = number.try_into().unwrap_or(i32::MAX);
-        Self::of(self.task, self.lease)
+        self.remade()
     }
 
-    /// Sets the number of the last attempt.
+    /// Sets how many counted runs the task may have.
     #[must_use]
     pub fn max_attempts(mut self, number: u32) -> Self {
         self.lease.max_attempts = number.try_into().unwrap_or(i32::MAX);
-        Self::of(self.task, self.lease)
+        self.remade()
     }
 
     /// Sets the lease token.
     #[must_use]
     pub fn lease_token(mut self, token: u64) -> Self {
         self.lease.lease_token = token.try_into().unwrap_or(i64::MAX);
-        Self::of(self.task, self.lease)
+        self.remade()
     }
 
     /// Sets the task's id.
     #[must_use]
     pub fn task_id(mut self, id: impl Into<String>) -> Self {
         self.lease.task_id = id.into();
-        Self::of(self.task, self.lease)
+        self.remade()
     }
 
     /// Sets the queue.
     #[must_use]
     pub fn queue(mut self, name: impl Into<String>) -> Self {
         self.lease.queue = name.into();
-        Self::of(self.task, self.lease)
+        self.remade()
     }
 
     /// Sets the run timeout; it counts from this call.
     #[must_use]
     pub fn run_timeout(mut self, timeout: Duration) -> Self {
         self.lease.run_timeout = Some(duration_to_wire(timeout));
-        Self::of(self.task, self.lease)
+        self.remade()
+    }
+
+    /// Cancels the task as soon as its code reports this percentage.
+    #[must_use]
+    pub fn cancel_at_progress(self, percent: f64) -> Self {
+        self.recorder.script().cancel_at_progress = Some(percent);
+        self
+    }
+
+    /// Cancels the task at the n-th time, from 0, that its code calls
+    /// [`check_cancelled`](Context::check_cancelled): with 0, 1, 2 and so on until the run is not
+    /// cancelled any more, a test stops the code at each point where it can be stopped.
+    #[must_use]
+    pub fn cancel_at_check(self, number: usize) -> Self {
+        self.recorder.script().cancel_at_check = Some(number);
+        self
+    }
+
+    /// Lets every [`Context::sleep`] end at once; [`slept`](Self::slept) adds them up.
+    #[must_use]
+    pub fn without_sleeping(self) -> Self {
+        self.recorder.script().skips_sleeps = true;
+        self
+    }
+
+    /// How long the code would have slept, if the run is [`without_sleeping`](Self::without_sleeping).
+    pub fn slept(&self) -> Duration {
+        self.recorder.script().slept
     }
 
     /// The context of the run, for tests of code that takes one.
@@ -353,11 +386,11 @@ impl<T: Task> TestRun<T> {
         self.events().into_iter().filter_map(message).collect()
     }
 
-    /// Waits until the events so far are as a test wants them. Combine it with
-    /// [`run`](Self::run) by `tokio::join!`.
+    /// Waits until `is_reached` accepts the events so far. Combine it with [`run`](Self::run) by
+    /// `tokio::join!`.
     pub async fn until(&self, is_reached: impl Fn(&[TestEvent]) -> bool) {
         loop {
-            // Made before the look: from here on it is notified of every event.
+            // Created before the check, so that an event between the two is not missed.
             let changed = self.recorder.changed.notified();
             if is_reached(&self.recorder.events()) {
                 return;
@@ -376,22 +409,67 @@ impl<T> fmt::Debug for TestRun<T> {
     }
 }
 
-/// Keeps every report of a run, where the runtime would keep only the latest progress.
+/// Keeps every report of a run, where the runtime would keep only the latest progress, and stops
+/// the run where the test wants it.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     events: Mutex<Vec<TestEvent>>,
     changed: Notify,
+    script: Mutex<Script>,
+}
+
+/// When a test stops the run, and what it counts.
+#[derive(Debug, Default)]
+struct Script {
+    cancel_at_progress: Option<f64>,
+    cancel_at_check: Option<usize>,
+    checks: usize,
+    skips_sleeps: bool,
+    slept: Duration,
 }
 
 impl Recorder {
-    pub(crate) fn record(&self, item: RunEvent) {
+    pub(crate) fn record(&self, item: RunEvent, stop: &StopSignal) {
+        let percent = match &item {
+            RunEvent::Progress(progress) => progress.percent,
+            RunEvent::Log(_) => None,
+        };
+        if percent.is_some() && percent == self.script().cancel_at_progress {
+            cancel_by_script(stop);
+        }
         self.events().push(item.into());
         self.changed.notify_waiters();
     }
 
-    fn events(&self) -> MutexGuard<'_, Vec<TestEvent>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn count_check(&self, stop: &StopSignal) {
+        let mut script = self.script();
+        if script.cancel_at_check == Some(script.checks) {
+            cancel_by_script(stop);
+        }
+        script.checks += 1;
     }
+
+    pub(crate) fn skips_sleep(&self, time: Duration) -> bool {
+        let mut script = self.script();
+        if script.skips_sleeps {
+            script.slept += time;
+        }
+        script.skips_sleeps
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock()
+    }
+
+    fn events(&self) -> MutexGuard<'_, Vec<TestEvent>> {
+        self.events.lock()
+    }
+}
+
+fn cancel_by_script(stop: &StopSignal) {
+    stop.raise(StopReason::Cancelled {
+        reason: "the test cancels here".to_owned(),
+    });
 }
 
 impl From<RunEvent> for TestEvent {

@@ -1,4 +1,4 @@
-//! A worker: its options, its tasks, and running it.
+//! A worker with its options and tasks.
 
 use std::{io, thread, time::Duration};
 
@@ -49,12 +49,13 @@ impl Worker {
         self
     }
 
-    /// Runs until SIGTERM or SIGINT: takes no more tasks then, lets the running ones finish within
-    /// the grace period, hands the others back, and returns. A second signal hands all back now.
+    /// Runs until SIGTERM or SIGINT. Then the worker takes no more tasks, lets the running ones finish
+    /// within the grace period, hands back the rest, and returns. A second signal hands back all of
+    /// them at once.
     ///
-    /// Also sets up logging, unless the process has done so. If code of a task still holds a
-    /// thread in the end, the process is ended here with exit code 0, because waiting for that
-    /// thread would have no bound.
+    /// It sets up logging too, unless the process has done so. If code of a task still holds a thread
+    /// at the end, this function exits the process with code 0, because waiting for that thread
+    /// would have no bound.
     ///
     /// # Errors
     /// Nothing or a type twice is registered, or the scheduler refuses the worker.
@@ -122,7 +123,7 @@ fn run_protocol(
             .run(shutdown, abandoned)
             .await
     });
-    // A name lookup under way must not hold up the end.
+    // A name lookup that is under way must not delay the end.
     runtime.shutdown_background();
     ended
 }
@@ -130,7 +131,7 @@ fn run_protocol(
 impl StopBy {
     fn shutdown(self, grace: Duration) -> io::Result<Shutdown> {
         match self {
-            // The runtime itself ends the grace period; the hard step is behind it.
+            // The worker ends the grace period itself; the hard step of the shutdown comes later.
             Self::Signals => Shutdown::on_signals(grace + TELL_ALL),
             Self::Caller(shutdown) => Ok(shutdown),
         }

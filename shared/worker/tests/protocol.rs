@@ -134,7 +134,7 @@ impl Task for Panics {
 
 /// Blocks a thread of the author's runtime until the test lets it go.
 struct BlocksThread(
-    Arc<std::sync::Mutex<std::sync::mpsc::Receiver<()>>>,
+    Arc<parking_lot::Mutex<std::sync::mpsc::Receiver<()>>>,
     UnboundedSender<Seen>,
 );
 
@@ -146,7 +146,7 @@ impl Task for BlocksThread {
 
     async fn run(&self, _: Params, _: &Context) -> TaskResult<()> {
         let _ = self.1.send(Seen::Started);
-        let _ = self.0.lock().map(|go| go.recv());
+        let _ = self.0.lock().recv();
         Ok(())
     }
 }
@@ -214,7 +214,7 @@ impl Task for LeavesOnDrain {
 
 /// Queues a closure that tells its number when it begins and waits at the gate.
 struct Closures {
-    gate: Arc<std::sync::Mutex<std::sync::mpsc::Receiver<()>>>,
+    gate: Arc<parking_lot::Mutex<std::sync::mpsc::Receiver<()>>>,
     begun: UnboundedSender<u32>,
 }
 
@@ -228,7 +228,7 @@ impl Task for Closures {
         let (gate, begun) = (Arc::clone(&self.gate), self.begun.clone());
         let closure = ctx.blocking(move || {
             let _ = begun.send(params.number);
-            let _ = gate.lock().map(|gate| gate.recv());
+            let _ = gate.lock().recv();
             Ok(())
         });
         let mut closure = std::pin::pin!(closure);
@@ -772,7 +772,7 @@ async fn a_closure_that_has_not_begun_when_its_run_ends_never_begins() {
     let (go, gate) = std::sync::mpsc::channel();
     let (begun, mut begins) = unbounded_channel();
     let closures = Closures {
-        gate: Arc::new(std::sync::Mutex::new(gate)),
+        gate: Arc::new(parking_lot::Mutex::new(gate)),
         begun,
     };
     let worker = Worker::new(args).expect("valid").register(closures);
@@ -874,7 +874,7 @@ async fn heartbeats_go_on_while_code_blocks_the_only_thread_of_its_runtime() {
     let mut peer = Peer::start().await;
     let (seen, mut told) = unbounded_channel();
     let (go, wait) = std::sync::mpsc::channel();
-    let task = BlocksThread(Arc::new(std::sync::Mutex::new(wait)), seen);
+    let task = BlocksThread(Arc::new(parking_lot::Mutex::new(wait)), seen);
     let address = peer.address;
     let shutdown = tasklease_lifecycle::Shutdown::manual();
     let stop = shutdown.clone();

@@ -9,6 +9,7 @@ use tasklease_worker::{
     Context, IntoTaskError, LogLevel, Progress, StopReason, Stopped, Task, TaskError,
     testing::{TestEvent, TestOutcome, TestRun},
 };
+use tokio::sync::mpsc;
 
 #[derive(serde::Deserialize)]
 struct Params {
@@ -205,4 +206,119 @@ async fn parameters_and_panics_are_treated_as_by_the_runtime() {
         "INVALID_PARAMETERS"
     );
     assert_eq!(failure(Panics, json!({})).await.kind(), "PANIC");
+}
+
+/// Computes for ever on a thread of its own, and says when it has seen that nobody waits any more.
+struct Computes(mpsc::UnboundedSender<&'static str>);
+
+impl Task for Computes {
+    const TYPE: &'static str = "computes";
+    type Params = Value;
+    type Output = ();
+    type Error = TaskError;
+
+    async fn run(&self, _: Value, ctx: &Context) -> Result<(), TaskError> {
+        let said = self.0.clone();
+        ctx.interruptible(move |stop| {
+            let _ = said.send("begun");
+            // A test that has failed must not leave it computing.
+            while stop.check().is_ok() && !said.is_closed() {
+                std::thread::yield_now();
+            }
+            let _ = said.send("stopped");
+            stop.check()
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+/// The next thing that the computing code says.
+async fn next(heard: &mut mpsc::UnboundedReceiver<&'static str>) -> Option<&'static str> {
+    let said = tokio::time::timeout(Duration::from_secs(30), heard.recv()).await;
+    said.expect("the code says something within its time")
+}
+
+#[tokio::test]
+async fn interruptible_code_is_left_at_once_when_its_run_must_stop_and_sees_its_flag() {
+    let (said, mut heard) = mpsc::unbounded_channel();
+    let run = TestRun::new(Computes(said));
+    let cancel = async {
+        assert_eq!(next(&mut heard).await, Some("begun"));
+        run.cancel("enough");
+    };
+    let (outcome, ()) = tokio::join!(run.run(json!({})), cancel);
+    assert!(outcome.is_cancelled(), "{outcome:?}");
+    assert_eq!(next(&mut heard).await, Some("stopped"));
+}
+
+#[tokio::test]
+async fn interruptible_code_sees_its_flag_when_its_future_is_dropped() {
+    let (said, mut heard) = mpsc::unbounded_channel();
+    let run = TestRun::new(Computes(said));
+    tokio::select! {
+        outcome = run.run(json!({})) => panic!("ended: {outcome:?}"),
+        begun = next(&mut heard) => assert_eq!(begun, Some("begun")),
+    }
+    assert_eq!(next(&mut heard).await, Some("stopped"));
+}
+
+/// Looks three times, sleeps in between, and awaits what never comes if it is asked to.
+struct Looks;
+
+impl Task for Looks {
+    const TYPE: &'static str = "looks";
+    type Params = Params;
+    type Output = ();
+    type Error = TaskError;
+
+    async fn run(&self, params: Params, ctx: &Context) -> Result<(), TaskError> {
+        for percent in [25.0, 50.0, 75.0] {
+            ctx.update_progress(percent, "Looking");
+            ctx.check_cancelled()?;
+            ctx.sleep(Duration::from_secs(3_600)).await?;
+        }
+        if params.fail.is_some() {
+            ctx.unless_stopped(std::future::pending::<()>()).await?;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_test_stops_a_task_at_each_of_its_looks_or_marks_without_waiting_for_its_sleeps() {
+    let run = TestRun::new(Looks).without_sleeping();
+    assert!(run.run(json!({})).await.result().is_some());
+    assert_eq!(run.slept(), Duration::from_secs(3 * 3_600));
+
+    let mut looks = 0;
+    loop {
+        let run = TestRun::new(Looks)
+            .without_sleeping()
+            .cancel_at_check(looks)
+            .attempt(2);
+        if !run.run(json!({})).await.is_cancelled() {
+            break;
+        }
+        looks += 1;
+    }
+    assert_eq!(looks, 3);
+
+    let run = TestRun::new(Looks).without_sleeping().cancel_at_progress(50.0);
+    assert!(run.run(json!({})).await.is_cancelled());
+    assert_eq!(
+        (run.progress().len(), run.slept()),
+        (2, Duration::from_secs(3_600))
+    );
+}
+
+#[tokio::test]
+async fn what_a_run_awaits_is_dropped_when_it_must_stop() {
+    let run = TestRun::new(Looks).without_sleeping();
+    let cancel_at_the_end = async {
+        run.until(|events| events.len() == 3).await;
+        run.cancel("enough");
+    };
+    let (outcome, ()) = tokio::join!(run.run(json!({ "fail": "never" })), cancel_at_the_end);
+    assert!(outcome.is_cancelled(), "{outcome:?}");
 }

@@ -5,11 +5,11 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown},
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{PoisonError, RwLock},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
+use parking_lot::RwLock;
 use tasklease_postgres::{Binaries, Cluster, ClusterOptions, find_binaries};
 use tokio::{
     process::Command,
@@ -254,7 +254,7 @@ impl Database {
             *cluster = standby;
         }
         {
-            let mut server = self.server.write().unwrap_or_else(PoisonError::into_inner);
+            let mut server = self.server.write();
             server.logs.extend(new.logs);
             (server.address, server.url) = (new.address, new.url);
         }
@@ -299,7 +299,7 @@ impl Database {
     /// does not have.
     async fn make_standby(&self) -> anyhow::Result<Cluster> {
         let number = {
-            let mut server = self.server.write().unwrap_or_else(PoisonError::into_inner);
+            let mut server = self.server.write();
             server.standbys += 1;
             server.standbys
         };
@@ -346,8 +346,8 @@ impl Database {
         Ok(standby)
     }
 
-    fn server(&self) -> std::sync::RwLockReadGuard<'_, Server> {
-        self.server.read().unwrap_or_else(PoisonError::into_inner)
+    fn server(&self) -> parking_lot::RwLockReadGuard<'_, Server> {
+        self.server.read()
     }
 }
 

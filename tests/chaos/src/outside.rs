@@ -1,11 +1,8 @@
 //! A system outside that the code of tasks changes: it fences by lease token, and tells the history what it sees.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
@@ -122,7 +119,7 @@ impl Outside {
     }
 
     fn fence(&self, task: &str, token: i64) -> bool {
-        let mut highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut highest = self.highest.lock();
         let highest = highest.entry(task.to_owned()).or_insert(token);
         *highest = token.max(*highest);
         token == *highest

@@ -2,11 +2,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
 };
+
+use parking_lot::Mutex;
 
 use crate::history::{Answer, Entry, Event, Micros, Request};
 
@@ -70,8 +72,8 @@ impl Recorder {
         std::mem::take(&mut *self.entries())
     }
 
-    fn entries(&self) -> std::sync::MutexGuard<'_, Vec<Entry>> {
+    fn entries(&self) -> parking_lot::MutexGuard<'_, Vec<Entry>> {
         // A panic elsewhere leaves the list as good as it was.
-        self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.entries.lock()
     }
 }

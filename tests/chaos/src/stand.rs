@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
-        Arc, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -36,7 +36,7 @@ const ANNOUNCEMENT: &str = "tasklease-scheduler listening on ";
 const LOOK: Duration = Duration::from_millis(50);
 
 /// How long a scheduler waits for its streams when it is asked to stop, in seconds.
-const GRACE_S: u64 = 5;
+const GRACE: &str = "5s";
 
 /// The exit code of a worker process that a task has killed.
 const KILLED_BY_TASK: i32 = 9;
@@ -111,7 +111,7 @@ pub struct BareSlot {
     pub links: Vec<Proxy>,
     number: usize,
     identity: Identity,
-    state: std::sync::Mutex<BareState>,
+    state: parking_lot::Mutex<BareState>,
 }
 
 #[derive(Default)]
@@ -147,11 +147,11 @@ impl Stand {
             let clock = clocks.make(&format!("scheduler-{number}"), number)?;
             let arguments = [
                 "--lease",
-                &(parameters.lease_ms / 1_000).to_string(),
+                &format!("{}ms", parameters.lease_ms),
                 "--grace",
-                &GRACE_S.to_string(),
+                GRACE,
                 "--stream-age",
-                &plan.stream_age_s.to_string(),
+                &format!("{}s", plan.stream_age_s),
                 "--database-url",
                 &url,
             ];
@@ -369,7 +369,7 @@ impl Stand {
             "--slots".to_owned(),
             slot.slots.to_string(),
             "--grace".to_owned(),
-            "2".to_owned(),
+            "2s".to_owned(),
         ];
         for queue in QUEUES {
             arguments.extend(["--queue".to_owned(), queue.to_owned()]);
@@ -401,7 +401,7 @@ impl Stand {
             identity.name = format!("bare-{}.{generation}", slot.number);
             let (orders, heard) = mpsc::channel(8);
             {
-                let mut state = slot.state.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut state = slot.state.lock();
                 state.name = identity.name.clone();
                 state.orders = Some(orders);
             }
@@ -535,7 +535,7 @@ impl BareSlot {
                 replicas: links.iter().map(Proxy::address).collect(),
             },
             links,
-            state: std::sync::Mutex::default(),
+            state: parking_lot::Mutex::default(),
         }
     }
 
@@ -552,8 +552,8 @@ impl BareSlot {
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, BareState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> parking_lot::MutexGuard<'_, BareState> {
+        self.state.lock()
     }
 }
 

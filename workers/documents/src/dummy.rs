@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use tasklease_worker::{Context, Task, TaskError, TaskResult};
 
 use crate::failure::{Failure, Kind};
-use crate::steps::Steps;
 
 /// Longest sleep, one day in seconds.
 const MAX_SECONDS: f64 = 86_400.0;
@@ -28,7 +27,6 @@ pub struct Params {
 pub struct Output {
     /// A sentence for people.
     pub message: String,
-    /// Steps done.
     pub steps_completed: u32,
     /// Seconds slept, as asked for.
     pub duration: f64,
@@ -47,7 +45,7 @@ impl SleepPlan {
         SleepPlan { seconds, steps }
     }
 
-    /// Lays the caller's choice over these defaults.
+    /// Replaces these defaults by the caller's choices.
     ///
     /// # Errors
     /// A value outside its range.
@@ -74,20 +72,20 @@ impl SleepPlan {
 ///
 /// # Errors
 /// The run was told to stop.
-pub async fn sleep_in_steps<S: Steps>(nap: SleepPlan, steps: &S) -> Result<Output, S::Error> {
-    let one_step = Duration::from_secs_f64(nap.seconds / f64::from(nap.steps));
-    for step in 1..=nap.steps {
-        steps.check_cancelled()?;
-        steps.sleep(one_step).await?;
-        let percent = f64::from(step) * 100.0 / f64::from(nap.steps);
-        steps.update_progress(percent, &format!("Step {step} of {}", nap.steps));
+pub async fn sleep_in_steps(plan: SleepPlan, ctx: &Context) -> TaskResult<Output> {
+    let one_step = Duration::from_secs_f64(plan.seconds / f64::from(plan.steps));
+    for step in 1..=plan.steps {
+        ctx.check_cancelled()?;
+        ctx.sleep(one_step).await?;
+        let percent = f64::from(step) * 100.0 / f64::from(plan.steps);
+        ctx.update_progress(percent, format!("Step {step} of {}", plan.steps));
     }
     // A cancel that arrives during the last step still counts.
-    steps.check_cancelled()?;
+    ctx.check_cancelled()?;
     Ok(Output {
-        message: format!("Completed {} steps in {} seconds", nap.steps, nap.seconds),
-        steps_completed: nap.steps,
-        duration: nap.seconds,
+        message: format!("Completed {} steps in {} seconds", plan.steps, plan.seconds),
+        steps_completed: plan.steps,
+        duration: plan.seconds,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Why a task of this worker failed, and whether another try could help.
+//! Why a task of this worker failed; no failure of these kinds goes away by trying again.
 
 use std::fmt;
 
@@ -14,22 +14,12 @@ pub enum Kind {
     /// The image format is none of those read or written, or the image is of a kind of its format
     /// that is not read here.
     UnsupportedFormat,
-    /// No file at the path.
-    FileNotFound,
-    /// The path leaves the root, or is no regular file.
-    PathRefused,
-    /// The operating system or the store denies access.
-    PermissionDenied,
-    /// The file, or the image in it, is larger than the worker accepts.
+    /// The image is larger than the worker accepts.
     InputTooLarge,
     /// The text is not UTF-8.
     InvalidUtf8,
     /// The image cannot be decoded or encoded.
     InvalidImage,
-    /// Reading or writing failed for a reason that may pass.
-    Io,
-    /// The task was cancelled.
-    Cancelled,
 }
 
 impl Kind {
@@ -39,20 +29,10 @@ impl Kind {
             Kind::InvalidParameter => "INVALID_PARAMETERS",
             Kind::UnknownEncoding => "UNKNOWN_ENCODING",
             Kind::UnsupportedFormat => "UNSUPPORTED_FORMAT",
-            Kind::FileNotFound => "FILE_NOT_FOUND",
-            Kind::PathRefused => "PATH_REFUSED",
-            Kind::PermissionDenied => "PERMISSION_DENIED",
             Kind::InputTooLarge => "INPUT_TOO_LARGE",
             Kind::InvalidUtf8 => "INVALID_UTF8",
             Kind::InvalidImage => "INVALID_IMAGE",
-            Kind::Io => "IO_ERROR",
-            Kind::Cancelled => "CANCELLED",
         }
-    }
-
-    /// Whether the same task may succeed when it runs again unchanged.
-    pub fn is_retryable(self) -> bool {
-        self == Kind::Io
     }
 }
 
@@ -62,7 +42,6 @@ impl Kind {
 /// `ERROR`, and the kind would be lost on the way.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// The reason.
     pub kind: Kind,
     /// What happened, with the field or path it concerns.
     pub message: String,
@@ -76,11 +55,6 @@ impl Failure {
             message: message.into(),
         }
     }
-
-    /// The failure of a task that was told to stop.
-    pub fn cancelled() -> Failure {
-        Failure::new(Kind::Cancelled, "the task was cancelled")
-    }
 }
 
 impl fmt::Display for Failure {
@@ -91,14 +65,6 @@ impl fmt::Display for Failure {
 
 impl From<Failure> for TaskError {
     fn from(failure: Failure) -> TaskError {
-        if failure.kind == Kind::Cancelled {
-            return TaskError::cancelled();
-        }
-        let error = TaskError::new(failure.kind.as_str(), failure.message);
-        if failure.kind.is_retryable() {
-            error
-        } else {
-            error.non_retryable()
-        }
+        TaskError::new(failure.kind.as_str(), failure.message).non_retryable()
     }
 }

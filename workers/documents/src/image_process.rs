@@ -32,9 +32,8 @@ pub use fit::{Fit, Size};
 pub use format::OutputFormat;
 
 use crate::failure::{Failure, Kind};
-use crate::files::{FilePath, Files};
-use crate::interrupt::{interruptible, unless_cancelled};
-use crate::steps::Steps;
+use crate::paths::input_and_output;
+use tasklease_files::{FilePath, Files};
 
 /// Longest side of the new image in pixels.
 const MAX_SIDE: u32 = 16_384;
@@ -86,7 +85,6 @@ pub struct Output {
     pub original_size: [u32; 2],
     /// Width and height of the new image.
     pub new_size: [u32; 2],
-    /// The format written.
     pub format: OutputFormat,
     /// Bytes of the new file.
     pub file_size_bytes: usize,
@@ -104,9 +102,8 @@ struct Request {
 }
 
 impl Request {
-    fn check(params: &Params) -> Result<Request, Failure> {
-        let (input, output) =
-            FilePath::input_and_output(params.input_file.as_deref(), params.output_file.as_deref())?;
+    fn check(params: &Params) -> TaskResult<Request> {
+        let (input, output) = input_and_output(params.input_file.as_deref(), params.output_file.as_deref())?;
         let format: OutputFormat = params.format.parse()?;
         let max_side = MAX_SIDE.min(format.max_side());
         for (field, side) in [("width", params.width), ("height", params.height)] {
@@ -114,14 +111,16 @@ impl Request {
                 return Err(Failure::new(
                     Kind::InvalidParameter,
                     format!("field `{field}`: {side} is not between 1 and {max_side} pixels"),
-                ));
+                )
+                .into());
             }
         }
         if !(1..=100).contains(&params.quality) {
             return Err(Failure::new(
                 Kind::InvalidParameter,
                 format!("field `quality`: {} is not between 1 and 100", params.quality),
-            ));
+            )
+            .into());
         }
         Ok(Request {
             input,
@@ -142,12 +141,12 @@ impl Request {
 /// # Errors
 /// Bad parameters, a file that is no image within the limits, or the run was told to stop; then
 /// nothing is written.
-pub async fn process_image<S: Steps>(
+pub async fn process_image(
     files: &Files,
     limit: PixelLimit,
     params: &Params,
-    steps: &S,
-) -> Result<Output, S::Error> {
+    ctx: &Context,
+) -> TaskResult<Output> {
     let request = Request::check(params)?;
     let Request {
         bounds,
@@ -156,38 +155,39 @@ pub async fn process_image<S: Steps>(
         quality,
         ..
     } = request;
-    steps.check_cancelled()?;
-    steps.update_progress(10.0, "Loading the image");
-    let bytes = unless_cancelled(steps, files.read(&request.input)).await?;
+    ctx.check_cancelled()?;
+    ctx.update_progress(10.0, "Loading the image");
+    let bytes = ctx.unless_stopped(files.read(&request.input)).await??;
     let name = request.input.clone();
-    let (picture, plan) = interruptible(steps, move |stop| {
-        let loaded = decode::open(&name, &bytes, limit)?;
-        // The new size follows from the header, so an absurd one is refused before decoding.
-        let plan = fit.plan(loaded.shown_size(), bounds);
-        limit.check_output(plan.target)?;
-        stop.check()?;
-        Ok((loaded.decode()?, plan))
-    })
-    .await?;
+    let (picture, plan) = ctx
+        .interruptible(move |stop| {
+            let loaded = decode::open(&name, &bytes, limit)?;
+            // The new size follows from the header, so an absurd one is refused before decoding.
+            let plan = fit.plan(loaded.shown_size(), bounds);
+            limit.check_output(plan.target)?;
+            stop.check()?;
+            Ok((loaded.decode()?, plan))
+        })
+        .await?;
     let original = picture.size();
 
-    steps.check_cancelled()?;
-    steps.update_progress(50.0, "Resizing");
-    let resized = interruptible(steps, move |_| picture.resized(plan)).await?;
+    ctx.check_cancelled()?;
+    ctx.update_progress(50.0, "Resizing");
+    let resized = ctx.interruptible(move |_| Ok(picture.resized(plan)?)).await?;
 
-    steps.check_cancelled()?;
-    steps.update_progress(75.0, "Encoding");
-    let encoded = interruptible(steps, move |_| encode::encode(resized, format, quality)).await?;
+    ctx.check_cancelled()?;
+    ctx.update_progress(75.0, "Encoding");
+    let encoded = ctx
+        .interruptible(move |_| Ok(encode::encode(resized, format, quality)?))
+        .await?;
 
-    steps.check_cancelled()?;
-    steps.update_progress(90.0, "Saving");
+    ctx.check_cancelled()?;
+    ctx.update_progress(90.0, "Saving");
     let file_size_bytes = encoded.len();
-    let staged = files.stage(&request.output, steps.run_name(), move |out| {
-        out.write_all(&encoded)
-    });
-    let staged = unless_cancelled(steps, staged).await?;
+    let staged = files.stage(&request.output, ctx.into(), move |out| out.write_all(&encoded));
+    let staged = ctx.unless_stopped(staged).await??;
     // The last moment at which a cancel leaves no trace; the rename below is the point of no return.
-    steps.check_cancelled()?;
+    ctx.check_cancelled()?;
     staged.commit().await?;
     Ok(Output {
         input_file: request.input.as_str().to_owned(),

@@ -7,13 +7,11 @@
 //! | `image_process` | [`image_process`] | resizes and converts an image |
 //!
 //! Paths in parameters are relative to the worker's root, a folder or an object store, and cannot
-//! leave it; [`files`] owns that rule. A new task type is one file here and one line of
-//! registration in `main.rs`.
+//! leave it; the crate `tasklease-files` owns that rule. A new task type is one file here and one line
+//! of registration in `main.rs`.
 
 pub mod dummy;
 pub mod failure;
-pub mod files;
 pub mod image_process;
-pub mod interrupt;
-pub mod steps;
+mod paths;
 pub mod tokenize;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tasklease_documents::dummy::{DummyLong, DummyShort, DummyVeryLong};
-use tasklease_documents::files::Files;
 use tasklease_documents::image_process::{ImageProcess, PixelLimit};
 use tasklease_documents::tokenize::Tokenize;
+use tasklease_files::Files;
 use tasklease_worker::{Worker, WorkerArgs};
 
 /// Runs the task types dummy_short, dummy_long, dummy_very_long, tokenize and image_process.
@@ -43,8 +43,8 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     let files = match Files::open(&args.files, args.max_input_bytes) {
         Ok(files) => files,
-        Err(failure) => {
-            say(&failure.message);
+        Err(error) => {
+            say(format_args!("--files: {error}"));
             return ExitCode::from(2);
         }
     };

@@ -11,9 +11,8 @@ use tasklease_worker::{Context, Task, TaskError, TaskResult};
 pub use encoding::{Encoding, encode};
 
 use crate::failure::{Failure, Kind};
-use crate::files::{FilePath, Files};
-use crate::interrupt::{interruptible, unless_cancelled};
-use crate::steps::Steps;
+use crate::paths::input_and_output;
+use tasklease_files::{FilePath, Files};
 
 /// Reported steps of the simulated work.
 const SIMULATED_STEPS: u32 = 12;
@@ -56,9 +55,7 @@ pub struct Output {
     pub output_file: String,
     /// Characters (Unicode scalar values) of the text.
     pub char_count: usize,
-    /// Tokens of the text.
     pub token_count: usize,
-    /// The vocabulary used.
     pub encoding: Encoding,
 }
 
@@ -82,15 +79,15 @@ struct Request {
 }
 
 impl Request {
-    fn check(params: &Params) -> Result<Request, Failure> {
-        let (input, output) =
-            FilePath::input_and_output(params.input_file.as_deref(), params.output_file.as_deref())?;
+    fn check(params: &Params) -> TaskResult<Request> {
+        let (input, output) = input_and_output(params.input_file.as_deref(), params.output_file.as_deref())?;
         let seconds = params.sleep_duration;
         if !(0.0..=MAX_SLEEP_SECONDS).contains(&seconds) {
             return Err(Failure::new(
                 Kind::InvalidParameter,
                 format!("field `sleep_duration`: {seconds} is not between 0 and {MAX_SLEEP_SECONDS} seconds"),
-            ));
+            )
+            .into());
         }
         Ok(Request {
             input,
@@ -106,35 +103,34 @@ impl Request {
 /// # Errors
 /// Bad parameters, a file that cannot be read as UTF-8 or written, or the run was told to stop;
 /// then nothing is written.
-pub async fn tokenize_file<S: Steps>(files: &Files, params: &Params, steps: &S) -> Result<Output, S::Error> {
+pub async fn tokenize_file(files: &Files, params: &Params, ctx: &Context) -> TaskResult<Output> {
     let request = Request::check(params)?;
-    steps.check_cancelled()?;
-    steps.update_progress(10.0, "Reading the input");
-    let bytes = unless_cancelled(steps, files.read(&request.input)).await?;
+    ctx.check_cancelled()?;
+    ctx.update_progress(10.0, "Reading the input");
+    let bytes = ctx.unless_stopped(files.read(&request.input)).await??;
     let text: Arc<str> = text_of(&request.input, &bytes)?.into();
     drop(bytes);
 
-    steps.check_cancelled()?;
-    steps.update_progress(20.0, "Processing");
+    ctx.check_cancelled()?;
+    ctx.update_progress(20.0, "Processing");
     for step in 1..=SIMULATED_STEPS {
-        steps.sleep(request.sleep / SIMULATED_STEPS).await?;
-        steps.check_cancelled()?;
+        ctx.sleep(request.sleep / SIMULATED_STEPS).await?;
+        ctx.check_cancelled()?;
         let percent = 20.0 + 5.0 * f64::from(step);
-        steps.update_progress(percent, &format!("Processing, step {step} of {SIMULATED_STEPS}"));
+        ctx.update_progress(percent, format!("Processing, step {step} of {SIMULATED_STEPS}"));
     }
 
-    steps.update_progress(85.0, "Encoding");
+    ctx.update_progress(85.0, "Encoding");
     let encoding = request.encoding;
-    let (char_count, tokens) = interruptible(steps, move |stop| {
-        Ok((text.chars().count(), encode(encoding, &text, stop)?))
-    })
-    .await?;
+    let (char_count, tokens) = ctx
+        .interruptible(move |stop| Ok((text.chars().count(), encode(encoding, &text, stop)?)))
+        .await?;
 
-    steps.check_cancelled()?;
-    steps.update_progress(95.0, "Writing the output");
+    ctx.check_cancelled()?;
+    ctx.update_progress(95.0, "Writing the output");
     let token_count = tokens.len();
     let input_file = request.input.as_str().to_owned();
-    let staged = files.stage(&request.output, steps.run_name(), move |out| {
+    let staged = files.stage(&request.output, ctx.into(), move |out| {
         let document = Document {
             input_file: &input_file,
             char_count,
@@ -144,9 +140,9 @@ pub async fn tokenize_file<S: Steps>(files: &Files, params: &Params, steps: &S) 
         };
         serde_json::to_writer(out, &document).map_err(std::io::Error::from)
     });
-    let staged = unless_cancelled(steps, staged).await?;
+    let staged = ctx.unless_stopped(staged).await??;
     // The last moment at which a cancel leaves no trace; the rename below is the point of no return.
-    steps.check_cancelled()?;
+    ctx.check_cancelled()?;
     staged.commit().await?;
     Ok(Output {
         input_file: request.input.as_str().to_owned(),

@@ -3,8 +3,8 @@
 #![cfg(target_os = "linux")]
 
 #[allow(dead_code, reason = "shared with the tests of the task types")]
-#[path = "documents/recorder.rs"]
-mod recorder;
+#[path = "documents/runs.rs"]
+mod runs;
 #[allow(dead_code, reason = "shared with the tests of the task types")]
 #[path = "documents/workspace.rs"]
 mod workspace;
@@ -16,7 +16,7 @@ use flate2::{Compression, Crc};
 use serde_json::json;
 use tasklease_documents::image_process::{Params, PixelLimit, process_image};
 
-use recorder::{Recorder, StopAt};
+use runs::undisturbed;
 use workspace::Workspace;
 
 /// What a bomb of fifty MiB may take.
@@ -78,8 +78,8 @@ async fn fifty_mebibytes_of_packed_metadata_are_never_inflated() {
         }))
         .unwrap();
         let before = peak();
-        let steps = Recorder::new(StopAt::Never);
-        let result = process_image(&workspace.files, PixelLimit(1_000_000), &params, &steps).await;
+        let run = undisturbed();
+        let result = process_image(&workspace.files, PixelLimit(1_000_000), &params, &run.context()).await;
         let taken = peak() - before;
         assert!(taken < ALLOWED_KIB, "{name}: {taken} KiB");
         assert_eq!(result.is_ok(), name != "a profile", "{name}: {result:?}");

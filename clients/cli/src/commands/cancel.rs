@@ -5,13 +5,14 @@ use std::time::Duration;
 use clap::Args;
 use tasklease_client::Client;
 use tasklease_proto::convert::duration_to_wire;
+use tasklease_proto::limits;
 use tasklease_proto::v1::{CancelTaskRequest, CancelTaskResponse};
 
 use crate::failure::Failure;
 use crate::screen::Screen;
 use crate::table::state_name;
 use crate::terminal_text::safe_text;
-use crate::time_span::parse_time_span;
+use tasklease_lifecycle::time_span::{format_time_span, time_span_within};
 
 /// `tasklease cancel`
 #[derive(Debug, Args)]
@@ -20,17 +21,18 @@ pub(crate) struct Cancel {
     #[arg(value_name = "ID")]
     task_id: String,
 
-    /// Why, for people and for the task's code
+    /// Reason, for people and for the task's code
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
 
-    /// How long running code may take to stop [default: the scheduler's, 10s]
-    #[arg(long, value_name = "TIME", value_parser = parse_time_span)]
+    #[arg(long, value_name = "TIME",
+          help = format!("How long running code may take to stop, at most {} [default: the scheduler's, {}]",
+                         format_time_span(limits::LONGEST_GRACE), format_time_span(limits::DEFAULT_GRACE)),
+          value_parser = time_span_within(Duration::ZERO..=limits::LONGEST_GRACE))]
     grace: Option<Duration>,
 }
 
 impl Cancel {
-    /// Cancels the task.
     pub(crate) async fn run(self, client: &Client, screen: &Screen) -> Result<(), Failure> {
         let request = CancelTaskRequest {
             task_id: self.task_id,

@@ -17,7 +17,6 @@ pub(crate) struct Delete {
 }
 
 impl Delete {
-    /// Removes the task.
     pub(crate) async fn run(self, client: &Client, screen: &Screen) -> Result<(), Failure> {
         client.delete(&self.task_id).await?;
         screen.show(&DeleteTaskResponse {}, |_| {

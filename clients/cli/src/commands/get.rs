@@ -16,7 +16,6 @@ pub(crate) struct Get {
 }
 
 impl Get {
-    /// Shows the task.
     pub(crate) async fn run(self, client: &Client, screen: &Screen) -> Result<(), Failure> {
         let response = client.get(&self.task_id).await?;
         screen.show(&response, |response| {

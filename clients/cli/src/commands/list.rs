@@ -33,11 +33,11 @@ pub(crate) struct List {
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     queue: String,
 
-    /// How many tasks to show at most
+    /// The most tasks to show
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
 
-    /// Where to go on: the next page token of an earlier list with the same filters
+    /// Continue an earlier list with the same filters: its next page token
     #[arg(long, value_name = "TOKEN", default_value = "", hide_default_value = true)]
     page_token: String,
 }

@@ -23,7 +23,7 @@ pub(crate) enum Queue {
         #[arg(value_name = "NAME")]
         name: String,
 
-        /// Create the queue, paused, if there is none of that name
+        /// Create the queue if it does not exist
         #[arg(long)]
         create: bool,
     },

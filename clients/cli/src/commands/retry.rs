@@ -17,7 +17,6 @@ pub(crate) struct Retry {
 }
 
 impl Retry {
-    /// Submits the task again.
     pub(crate) async fn run(self, client: &Client, screen: &Screen) -> Result<(), Failure> {
         let task = client.retry(&self.task_id).await?;
         let response = RetryTaskResponse { task: Some(task) };

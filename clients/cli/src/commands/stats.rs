@@ -17,7 +17,6 @@ pub(crate) struct Stats {
 }
 
 impl Stats {
-    /// Shows the counts.
     pub(crate) async fn run(self, client: &Client, screen: &Screen) -> Result<(), Failure> {
         let response = client.stats(&self.queue).await?;
         screen.show(&response, |response| describe(response, screen.colour()))

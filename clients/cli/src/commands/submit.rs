@@ -17,7 +17,7 @@ use crate::follow::{Attention, follow};
 use crate::param::{Param, parse_json_param, parse_param, parse_text_param};
 use crate::payload::{PayloadSource, assemble, parse_payload_source};
 use crate::screen::{OutputFormat, Screen};
-use crate::time_span::parse_time_span;
+use tasklease_lifecycle::time_span::time_span_within;
 
 /// `tasklease submit`
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ pub(crate) struct Submit {
 
     /// One field of the input, JSON if the value is JSON, else text; repeatable
     ///
-    /// A number is taken as one only if it would be printed as it was typed: 5 and 2.5 are numbers, while
+    /// A value counts as a number only if it would be printed as it was typed: 5 and 2.5 are numbers, while
     /// 1.10, 12e5 and 007 stay text. Where the guess is wrong, --param-text and --param-json say which it is.
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_param)]
     params: Vec<Param>,
@@ -41,32 +41,30 @@ pub(crate) struct Submit {
     #[arg(long = "param-json", value_name = "NAME=JSON", value_parser = parse_json_param)]
     json_params: Vec<Param>,
 
-    /// The input, a JSON object in UTF-8: its text, @FILE, or - for standard input; --param is laid over it
+    /// The input, a JSON object in UTF-8: its text, @FILE, or - for standard input; --param replaces single fields of it
     #[arg(long, value_name = "JSON|@FILE|-", value_parser = parse_payload_source)]
     payload: Option<PayloadSource>,
 
-    /// The queue to wait in
+    /// The queue to submit to
     #[arg(long, value_name = "NAME", default_value = "default")]
     queue: String,
 
-    /// Higher runs first
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true,
           help = format!("-{most} to {most}, higher runs first", most = limits::PRIORITY),
           value_parser = clap::value_parser!(i32).range(-i64::from(limits::PRIORITY)..=i64::from(limits::PRIORITY)))]
     priority: i32,
 
-    /// Earliest start counted from now: 500ms, 10s, 5m, 2h, 1d
-    #[arg(long, value_name = "TIME", value_parser = parse_time_span)]
+    /// Earliest start counted from now, such as 500ms, 10s or 2h 30m
+    #[arg(long, value_name = "TIME", value_parser = time_span_within(Duration::ZERO..=limits::LONGEST_WAIT))]
     delay: Option<Duration>,
 
-    /// How many counted runs it may have
     #[arg(long, value_name = "N",
           help = format!("How many counted runs it may have, 1 to {} [default: the scheduler's, {}]",
                          limits::ATTEMPTS, limits::DEFAULT_ATTEMPTS),
           value_parser = clap::value_parser!(i32).range(1..=i64::from(limits::ATTEMPTS)))]
     max_attempts: Option<i32>,
 
-    /// A line for people
+    /// A title for people, one line
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     title: String,
 
@@ -74,7 +72,7 @@ pub(crate) struct Submit {
     #[arg(long)]
     watch: bool,
 
-    /// Wait for the end of the task and print it
+    /// Wait until the task ends, then print the result
     #[arg(long, conflicts_with = "watch")]
     wait: bool,
 }

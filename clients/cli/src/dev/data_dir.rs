@@ -47,7 +47,6 @@ impl DataDir {
         }
     }
 
-    /// The folder itself.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -30,7 +30,6 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a program.
     pub(crate) fn spawn(program: &Program) -> Result<Self, Failure> {
         let cannot = |error| Failure::other(format!("cannot run {}: {error}", program.path.display()));
         let log = match &program.log {
@@ -48,7 +47,7 @@ impl Process {
             .stdout(Stdio::piped())
             .stderr(log)
             .process_group(0)
-            // Only a panic gets there; every other way waits for the child.
+            // Only a panic gets here; every other path waits for the child.
             .kill_on_drop(true)
             .spawn()
             .map_err(cannot)?;
@@ -87,7 +86,7 @@ impl Process {
         }
     }
 
-    /// Asks it to end and waits for that; kills it once `hard` is cancelled.
+    /// Asks the child to end and waits for that; kills it once `hard` is cancelled.
     pub(crate) async fn stop(mut self, hard: &CancellationToken) {
         let pid = self
             .child

@@ -1,4 +1,4 @@
-//! What a child is to run.
+//! The programs that children run.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ impl BinDir {
             .and_then(|exe| exe.canonicalize().ok())
             .and_then(|exe| exe.parent().map(Path::to_owned))
             .map(Self)
-            .ok_or_else(|| Failure::other("cannot tell where this program lies; set TASKLEASE_BIN_DIR"))
+            .ok_or_else(|| Failure::other("cannot find the folder of this program; set TASKLEASE_BIN_DIR"))
     }
 
     /// The path of a program in it.
@@ -36,7 +36,7 @@ impl BinDir {
     }
 }
 
-/// Where what a child writes to standard error goes.
+/// Where the standard error of a child goes.
 #[derive(Clone, Debug)]
 pub(crate) enum LogTarget {
     /// To the end of a file.
@@ -55,14 +55,12 @@ impl LogTarget {
     }
 }
 
-/// What a child is to run; kept, so that it can be started again.
+/// A program with its arguments and environment; kept, so that the child can be started again.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
     /// Its short name, for people.
     pub(crate) name: &'static str,
-    /// The executable.
     pub(crate) path: PathBuf,
-    /// Its arguments.
     pub(crate) arguments: Vec<OsString>,
     /// Variables on top of our own environment. Secrets go here and not into the
     /// arguments, which everybody on the machine can read.

@@ -8,12 +8,11 @@ use tokio_util::sync::CancellationToken;
 use crate::dev::process::Process;
 use crate::dev::program::Program;
 use crate::dev::say;
-use crate::time_span::format_time_span;
+use tasklease_lifecycle::time_span::format_time_span;
 
 /// The wait before the first restart; each further one doubles it.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// A child that lived this long is healthy: its next restart is quick again.

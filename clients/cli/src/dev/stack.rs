@@ -29,7 +29,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const CLUSTER_CHECK: Duration = Duration::from_secs(1);
 
 /// How long workers may finish running tasks at the stop before they hand them back.
-const WORKER_GRACE_SECONDS: &str = "5";
+const WORKER_GRACE: &str = "5s";
 
 /// Which database holds the tasks.
 #[derive(Clone, Debug)]
@@ -43,13 +43,10 @@ pub(crate) enum Database {
 /// What to run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// Which database holds the tasks.
     pub(crate) database: Database,
     /// Where the data is, for people; never the URL, which may hold a password.
     pub(crate) data_in: String,
-    /// Where the scheduler listens.
     pub(crate) listen: SocketAddr,
-    /// Where the programs lie.
     pub(crate) bin_dir: BinDir,
     /// The folder of the log files; none shows the logs instead.
     pub(crate) logs: Option<PathBuf>,
@@ -76,7 +73,6 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// Nothing runs yet.
     pub(crate) fn new() -> Self {
         Self {
             cluster: None,
@@ -251,7 +247,7 @@ fn documents_program(
         "--name".into(),
         name.into(),
         "--grace".into(),
-        WORKER_GRACE_SECONDS.into(),
+        WORKER_GRACE.into(),
     ];
     if let Some(slots) = workers.slots {
         arguments.extend(["--slots".into(), slots.to_string().into()]);

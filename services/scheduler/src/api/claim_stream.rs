@@ -25,7 +25,7 @@ use crate::{
 /// Messages that may wait for a slow worker; more tasks wait in the session, bounded by its credit.
 const BUFFER: usize = 16;
 
-/// How often an idle stream says something: many proxies close one that is silent for a minute.
+/// How often an idle stream gets a message: many proxies close a stream that is silent for a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// How long the stream stays open after a drain notice, for the worker to open its next one.
@@ -108,7 +108,7 @@ async fn serve(
                 quiet_until = Instant::now() + KEEP_ALIVE;
             }
             after = lifetime.over() => {
-                // From here on nothing is pushed that the worker might leave unread.
+                // From here on nothing is pushed, because the worker might not read it.
                 drop(attached);
                 return Box::pin(drain(&engine, sender, inbound, tasks, after)).await;
             }

@@ -33,7 +33,7 @@ const LARGEST_LOOK: i64 = 64_000;
 /// How long a page may look for tasks before it is returned with what it has, however little.
 const LOOK_FOR: Duration = Duration::from_millis(500);
 
-/// Lanes whose tasks are looked for where there are some. Of so many lanes, some task is nearly everywhere.
+/// The most lanes whose spans are used to look only where they have tasks. More lanes have tasks nearly everywhere.
 const LANES_BY_SPAN: usize = 100;
 
 /// A valid request.
@@ -153,7 +153,7 @@ impl Filters {
             ids.extend(step.ids);
             looked_to = looked_to.max(step.looked_to);
         }
-        // What is below the end of one look comes with the next one.
+        // Ids below the end of one look are found by the next one.
         ids.retain(|id| looked_to.is_none_or(|end| *id >= end));
         ids.sort_unstable_by(|one, other| other.cmp(one));
         // A task that moved meanwhile may have been seen in two places.

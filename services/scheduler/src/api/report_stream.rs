@@ -28,11 +28,11 @@ use crate::{
 /// Messages that may wait for a slow worker.
 const BUFFER: usize = 64;
 
-/// Messages of one worker that may wait to become durable; beyond it the stream is not read. Many small ones must fit:
-/// heartbeats come behind them.
+/// Messages of one worker that may wait to become durable; beyond that the stream is not read. Many small ones must
+/// fit, because heartbeats come behind them.
 const UNACKNOWLEDGED: usize = 4_096;
 
-/// Bytes of them.
+/// Bytes of the messages that may wait to become durable.
 const UNACKNOWLEDGED_BYTES: usize = 32 << 20;
 
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
@@ -141,7 +141,7 @@ async fn serve(
                     send(sender, ToWorker::Acknowledgement(notice)).await?;
                 }
                 Some(ReportPush::Ended(reason)) => return Err(StreamEnd::SessionOver(reason)),
-                // A newer stream took this one's place; what came on this one is still acknowledged here.
+                // A newer stream replaced this one; the messages of this one are still acknowledged here.
                 None => break,
             },
             after = lifetime.over() => {

@@ -88,7 +88,7 @@ async fn a_client_that_watches_health_does_not_hold_up_a_soft_stop() {
 
 #[tokio::test]
 async fn a_worker_that_moves_leaves_no_lease_unread() {
-    let scheduler = Scheduler::start_with(&["--stream-age", "1"]).await;
+    let scheduler = Scheduler::start_with(&["--stream-age", "1s"]).await;
     let mut worker = RawWorker::connect(&scheduler.channel).await;
     worker.claim.credit(3).await;
     let mut got = 0;

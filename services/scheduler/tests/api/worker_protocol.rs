@@ -42,7 +42,7 @@ fn detailed_lease(id: &str) -> v1::LeasedTask {
 
 #[tokio::test]
 async fn a_session_says_its_times_and_a_lease_all_that_the_code_needs() {
-    let scheduler = Scheduler::start_with(&["--lease", "30"]).await;
+    let scheduler = Scheduler::start_with(&["--lease", "30s"]).await;
     let mut claim = crate::raw_worker::ClaimStream::open(&scheduler.channel).await;
     let session = claim.hello(hello()).await;
     assert!(!session.resumed);
@@ -384,7 +384,7 @@ async fn a_goodbye_hands_leases_back_and_ends_the_session() {
 
 #[tokio::test]
 async fn a_worker_that_falls_silent_loses_its_session_and_its_tasks() {
-    let scheduler = Scheduler::start_with(&["--lease", "3"]).await;
+    let scheduler = Scheduler::start_with(&["--lease", "3s"]).await;
     let mut silent = RawWorker::connect(&scheduler.channel).await;
     let id = submit_one(&scheduler).await;
     let task = silent.take_one().await;

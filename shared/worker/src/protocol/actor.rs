@@ -31,10 +31,10 @@ use super::{
     stream::{self, Rpc, StreamId},
 };
 
-/// How long code of a lost lease may tidy up before its future is dropped. The fence leaves a fifth
-/// of the lease duration for it.
+/// How long code of a lost lease may clean up before its future is dropped. The fence leaves a fifth
+/// of the lease duration for that.
 pub(super) const TIDY_UP: Duration = Duration::from_millis(500);
-/// The most events handled before the timers are looked at again.
+/// The most events that are handled before the timers are checked again.
 const MAX_EVENTS: usize = 1_024;
 
 /// How a worker ended.
@@ -71,7 +71,7 @@ pub(crate) struct Actor {
     pub(super) leases: Leases,
     pub(super) outbox: Outbox,
     pub(super) credit: Credit,
-    /// Runs whose code has left body, in the order they did.
+    /// Runs whose code has reported something, in the order of their reports.
     pub(super) with_events: VecDeque<LeaseKey>,
     /// Runs with progress that must wait, and until when.
     pub(super) delayed_events: BTreeSet<(Instant, LeaseKey)>,
@@ -195,7 +195,7 @@ impl Actor {
         }
     }
 
-    /// Handles what has happened until now, so that code which has returned counts as such.
+    /// Handles all events so far, so that code which has returned counts as ended.
     pub(super) fn catch_up(&mut self, now: Instant) {
         self.check_fence(now);
         for _ in 0..self.inbox.len() {
@@ -259,7 +259,7 @@ impl Actor {
         moments.into_iter().flatten().min()
     }
 
-    /// Stops code whose lease is lost: tells it, and drops its future if it does not listen.
+    /// Stops code whose lease is lost: tells it to stop, and drops its future later if it goes on.
     pub(super) fn stop_lost_code(&mut self, code: RunningCode, why: &str, now: Instant) {
         code.run.stop.raise(StopReason::LeaseLost { why: why.to_owned() });
         self.lost_code.push((now + TIDY_UP, code.abort));

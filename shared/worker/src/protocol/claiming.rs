@@ -22,7 +22,7 @@ use super::{
     stream::StreamId,
 };
 
-/// What holds if a scheduler leaves a duration out.
+/// Used where a scheduler leaves a duration out.
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(5);
 const DEFAULT_LEASE: Duration = Duration::from_secs(15);
 /// The longest that a drain may ask to wait.
@@ -155,8 +155,8 @@ impl Actor {
         self.report.renew(now, target);
     }
 
-    /// Moves the report stream to the replica of the claim stream, where body of the worker's
-    /// leases are cheapest.
+    /// Moves the report stream to the replica of the claim stream, which holds the worker's leases in
+    /// memory.
     fn follow_claim_stream(&mut self, now: Instant) {
         if let (Some(claim), Some(report)) = (self.claim.picked(), self.report.picked())
             && !claim.same_connection(report)
@@ -172,7 +172,7 @@ impl Actor {
             && let Some(status) = &status
             && names_a_field(status)
         {
-            // What the worker says of itself does not change by saying it again.
+            // The worker would send the same hello again.
             self.refused = Some(status.message().to_owned());
             return;
         }
@@ -205,11 +205,11 @@ impl Actor {
         self.launcher.start(launches);
     }
 
-    /// Takes a lease; what comes back is the code to start for it.
+    /// Takes a lease and returns the code to start for it.
     fn on_lease(&mut self, lease: LeasedTask, now: Instant) -> Option<Launch> {
         self.credit.received();
         let Some(key) = LeaseKey::parse(&lease.task_id, lease.lease_token) else {
-            // Nothing can be reported of it; the scheduler takes it back when it is not accepted.
+            // Nothing can be reported about it; the scheduler takes it back because it is not accepted.
             tracing::error!(task_id = lease.task_id, "leased a task whose id is no UUID");
             return None;
         };
@@ -273,7 +273,7 @@ fn names_a_field(status: &tonic::Status) -> bool {
     status.code() == Code::InvalidArgument && !ClientError::from(status.clone()).violations().is_empty()
 }
 
-/// How long a drain asks to wait, jittered so that a fleet does not come back as one.
+/// How long a drain asks to wait, with jitter so that not all workers reconnect at once.
 pub(super) fn wait_of(drain: &Drain) -> Duration {
     let asked = drain
         .reconnect_after

@@ -1,6 +1,6 @@
 //! How many more tasks the worker may ask for.
 
-/// Slots, and what fills them.
+/// The slots of the worker, and what they are used for.
 #[derive(Debug)]
 pub(crate) struct Credit {
     slots: u32,
@@ -39,7 +39,7 @@ impl Credit {
         self.open = 0;
     }
 
-    /// A task has come.
+    /// A task arrived and uses up one credit.
     pub(crate) fn received(&mut self) {
         self.open = self.open.saturating_sub(1);
     }

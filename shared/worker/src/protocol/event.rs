@@ -1,4 +1,4 @@
-//! What happens to a worker.
+//! The events that the actor handles.
 
 use bytes::Bytes;
 use tasklease_client::ReplicaConnection;
@@ -9,18 +9,18 @@ use crate::{lease_key::LeaseKey, task::TaskResult};
 
 use super::stream::StreamId;
 
-/// One thing that happened.
+/// An event.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// On a ClaimTask stream.
     Claim(StreamId, Incoming<ClaimTaskResponse>),
     /// On a ReportProgress stream.
     Report(StreamId, Incoming<ReportProgressResponse>),
-    /// The code of a run has left body in its mailbox.
+    /// The code of a run has put something into its mailbox.
     RunEvents(LeaseKey),
     /// The code of a run has returned.
     Returned {
-        /// Whose run it was.
+        /// The lease of the run.
         key: LeaseKey,
         /// What it returned.
         result: TaskResult<Bytes>,
@@ -31,12 +31,12 @@ pub(crate) enum Event {
     SlotFreed,
 }
 
-/// One thing that happened on a stream.
+/// An event of a stream.
 #[derive(Debug)]
 pub(crate) enum Incoming<T> {
     /// A replica was found; the worker speaks first.
     Connected(ReplicaConnection),
-    /// The scheduler said something.
+    /// A message of the scheduler.
     Message(T),
     /// The stream is over; `None` if the scheduler closed it in order.
     Closed(Option<Status>),

@@ -26,9 +26,9 @@ impl Actor {
         }
     }
 
-    /// Other workers may run this worker's tasks by now, or soon: its code stops. But if nobody could be heard because
-    /// all schedulers or their database were away, the session may be alive, and then what the worker has to report
-    /// still counts. So it keeps its reports, hands back what ran, and offers to go on with the session.
+    /// Stops the code of all leases, because other workers may run these tasks by now or soon. If no scheduler answered
+    /// because all of them or their database were away, the session may still be alive, and the worker's reports then
+    /// still count. So the worker keeps its reports, hands back what ran, and offers to go on with the session.
     fn suspend_session(&mut self, now: Instant) {
         let running = self.leases.running_keys();
         tracing::warn!(running = running.len(), "{UNCONFIRMED}; stopping its code");
@@ -49,8 +49,8 @@ impl Actor {
         self.reconnect(now + TIDY_UP);
     }
 
-    /// The session is over: its leases are lost, nothing of them may be reported, and the worker
-    /// starts anew.
+    /// Handles the end of the session: its leases are lost, nothing may be reported about them, and the
+    /// worker starts a new session.
     pub(super) fn lose_session(&mut self, reason: &str, now: Instant) {
         let code = self.leases.remove_all();
         tracing::warn!(reason, running = code.len(), "session lost");

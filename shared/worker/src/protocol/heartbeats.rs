@@ -32,7 +32,7 @@ pub(crate) struct Heartbeats {
 const NAMED: u32 = 12;
 
 impl Heartbeats {
-    /// Of a session that began with a hello sent at this time.
+    /// The heartbeats of a session that began with a hello sent at this time.
     pub(crate) fn new(interval: Duration, lease: Duration, hello_at: Instant) -> Self {
         Self {
             interval,
@@ -56,7 +56,7 @@ impl Heartbeats {
         self.next = Some(now);
     }
 
-    /// No report stream any more: nothing is due.
+    /// The report stream is gone: nothing is due.
     pub(crate) fn stream_lost(&mut self) {
         self.under_way.clear();
         self.next = None;
@@ -75,7 +75,7 @@ impl Heartbeats {
     pub(crate) fn acknowledged(&mut self, sequence: u64) {
         if let Some(sent) = self.under_way.remove(&sequence) {
             self.proof = self.proof.max(Some(sent));
-            // Whoever acknowledges a later one has stored the earlier ones too.
+            // A heartbeat that is acknowledged says as much as all earlier ones.
             self.under_way = self.under_way.split_off(&sequence);
         }
     }
@@ -85,7 +85,7 @@ impl Heartbeats {
         self.proof.map(|proof| proof + self.lease.mul_f64(FENCE))
     }
 
-    /// No acknowledgement came in time: nothing is known of the session until a scheduler goes on with it.
+    /// No acknowledgement came in time: whether the session is alive is unknown until a scheduler goes on with it.
     pub(crate) fn lose_proof(&mut self) {
         self.proof = None;
         self.stream_lost();

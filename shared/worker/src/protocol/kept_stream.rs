@@ -1,5 +1,5 @@
-//! One of the worker's two streams, kept open: the stream in use, the one that shall replace it,
-//! and when to open the next.
+//! One of the worker's two streams, kept open: the stream in use, its successor if one is being
+//! opened, and when to open the next.
 
 use std::time::{Duration, Instant};
 
@@ -18,14 +18,14 @@ pub(crate) enum Target {
     Same(ReplicaConnection),
 }
 
-/// Where a stream stands among those that were opened in turn.
+/// The role of a stream among those that were opened one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// In use.
     Current,
     /// Being opened.
     Next,
-    /// Of the past; what it says does not matter.
+    /// Replaced; its messages are ignored.
     Old,
 }
 
@@ -49,7 +49,7 @@ impl<Req> Default for KeptStream<Req> {
     }
 }
 
-/// Reconnecting must be quick against the lease duration, so the delays stay short.
+/// A worker must reconnect well within the lease duration, so the delays are short.
 const BACKOFF: Backoff = Backoff {
     first: Duration::from_millis(100),
     longest: Duration::from_secs(2),
@@ -75,7 +75,7 @@ impl<Req> KeptStream<Req> {
         }
     }
 
-    /// When the next stream shall be opened.
+    /// When to open the next stream.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.due.as_ref().map(|(at, _)| *at)
     }
@@ -146,7 +146,7 @@ impl<Req> KeptStream<Req> {
         (self.current, self.next, self.due) = (None, None, None);
     }
 
-    /// Says no more, opens no more, but still listens.
+    /// Closes the worker's side and opens no further stream, but still receives.
     pub(crate) fn finish_sending(&mut self) {
         (self.next, self.due) = (None, None);
         if let Some(current) = &mut self.current {

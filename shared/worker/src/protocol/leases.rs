@@ -35,21 +35,21 @@ struct Lease {
 #[derive(Debug)]
 pub(crate) struct EndedRun {
     pub(crate) code: RunningCode,
-    /// What it left and nobody has fetched.
+    /// Its events that have not been fetched.
     pub(crate) events: Vec<Body>,
     pub(crate) told: Told,
     /// The report that accepts the lease, if nothing of the run comes between it and the outcome.
     pub(crate) accepted: Option<EntryId>,
 }
 
-/// What a cancel request met.
+/// What a cancel request found.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Cancelled {
-    /// Running code, which has been told.
+    /// Running code, which has been told to stop.
     Told,
     /// A run that has ended already; its outcome is under way.
     Ended,
-    /// No lease, or not yet.
+    /// No such lease, or none yet.
     Unknown,
 }
 
@@ -113,8 +113,8 @@ impl Leases {
         fetched
     }
 
-    /// The run has ended here: takes its code away, with the last events and what it was told.
-    /// `None` if it had ended before or is not held.
+    /// Ends a run on this side: takes its code out, with the last events and what the code was told.
+    /// `None` if the run had ended before or its lease is not held.
     pub(crate) fn end(&mut self, key: LeaseKey) -> Option<EndedRun> {
         let lease = self.held.get_mut(&key)?;
         let code = lease.code.take()?;
@@ -134,7 +134,7 @@ impl Leases {
         })
     }
 
-    /// The outcome is durable, or the lease is lost: forgets it, and hands back code that still
+    /// Forgets a lease whose outcome is durable or that is lost, and returns its code if that still
     /// runs.
     pub(crate) fn remove(&mut self, key: LeaseKey) -> Option<RunningCode> {
         let code = self.held.swap_remove(&key)?.code?;
@@ -147,7 +147,7 @@ impl Leases {
         Some(code)
     }
 
-    /// All leases are lost: forgets them, and hands back the code that still runs.
+    /// Forgets all leases, because they are lost, and returns the code that still runs.
     pub(crate) fn remove_all(&mut self) -> Vec<RunningCode> {
         self.running = 0;
         self.grace_ends.clear();
@@ -191,7 +191,7 @@ impl Leases {
         Cancelled::Told
     }
 
-    /// Tells code that is out of time to stop until `grace_end`, and returns whose that was.
+    /// Tells code that is out of time to stop until `grace_end`, and returns the leases of that code.
     pub(crate) fn time_out(&mut self, now: Instant, grace_end: Instant) -> Vec<LeaseKey> {
         let mut timed_out = Vec::new();
         while let Some((at, key)) = self.deadlines.first().copied()
@@ -216,7 +216,7 @@ impl Leases {
         self.early_cancels.remove(index).map(|(_, reason)| reason)
     }
 
-    /// Tells all running code to make room.
+    /// Tells all running code to stop because the worker stops.
     pub(crate) fn release_all(&mut self) {
         for lease in self.held.values_mut() {
             if let Some(code) = &lease.code {

@@ -1,7 +1,7 @@
 //! Reports that the scheduler has not acknowledged yet.
 //!
-//! Reports leave in the order they came, in batches, and stay here until the batch they left with
-//! is acknowledged. When the stream breaks, all of them leave again, in the same order.
+//! Reports are sent in batches, in the order in which they came, and stay here until their batch is
+//! acknowledged. When the stream breaks, all of them are sent again in the same order.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -109,7 +109,8 @@ impl Outbox {
         EntryId(id)
     }
 
-    /// Puts body in the place of a report of the same lease that has not left; if it has, the body stand at the end.
+    /// Replaces a report that has not been sent by another one about the same lease; if it has been sent, the new
+    /// report is added at the end.
     pub(crate) fn push_instead(&mut self, id: EntryId, lease: LeaseKey, body: Body) {
         let waits = id.0 >= self.unsent;
         let index = self.index(id.0);
@@ -124,7 +125,7 @@ impl Outbox {
         }
     }
 
-    /// The next batch, which leaves with this sequence; `None` if nothing waits.
+    /// The next batch, to send with this sequence; `None` if nothing waits.
     pub(crate) fn next_batch(&mut self, sequence: u64) -> Option<Vec<Report>> {
         let (mut reports, mut bytes) = (Vec::new(), 0);
         let from = self.unsent;
@@ -175,9 +176,9 @@ impl Outbox {
         gone
     }
 
-    /// The stream broke. If the largest report under way is to blame, `instead` makes another
-    /// outcome of its lease from its size, which takes its place; an event is dropped. Returns the
-    /// lease if so.
+    /// Handles the break of the stream. If the largest report under way caused it, an event is dropped,
+    /// and an outcome is replaced by the one that `instead` makes from its size. Returns the lease of
+    /// that report.
     pub(crate) fn stream_broke(
         &mut self,
         blame: Blame,
@@ -215,7 +216,7 @@ impl Outbox {
         Some(key)
     }
 
-    /// A new stream: everything leaves again.
+    /// Marks everything as not sent, for a new stream.
     pub(crate) fn resend_all(&mut self) {
         self.under_way.clear();
         self.unsent = self.first;
@@ -264,12 +265,12 @@ impl Outbox {
         self.first + self.entries.len() as u64
     }
 
-    /// Where an entry lies, or, if it is older than all that are here, where the oldest of them lies.
+    /// The index of an entry, or of the oldest entry if that one is gone.
     fn index(&self, id: u64) -> usize {
         usize::try_from(id.saturating_sub(self.first)).unwrap_or(usize::MAX)
     }
 
-    /// Lets `first` be an entry that is there.
+    /// Moves `first` to the oldest entry that is still here.
     fn drop_gone(&mut self) {
         while let Some(None) = self.entries.front() {
             self.entries.pop_front();
@@ -287,7 +288,7 @@ fn kind(body: &Body) -> Kind {
     }
 }
 
-/// Room on the wire, at most: the body, the lease, and the tags and lengths before them.
+/// The most bytes that a report takes on the wire: its body, its lease, and their tags and lengths.
 fn bytes(body: &Body) -> usize {
     body.encoded_len() + Hyphenated::LENGTH + 20
 }

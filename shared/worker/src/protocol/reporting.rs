@@ -32,12 +32,12 @@ use super::{
     stream::StreamId,
 };
 
-/// Batches under way at once: while one is being committed, the next travels. More would only make
+/// Batches under way at once: while one is being committed, the next is sent. More would only make
 /// the batches smaller.
 const MAX_BATCHES: usize = 2;
-/// What holds if a cancel request names no grace.
+/// The grace of a cancel request that names none.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
-/// A grace that is longer than this is not waited for.
+/// The longest grace that is waited for.
 const LONGEST_GRACE: Duration = Duration::from_secs(3_600);
 
 impl Actor {
@@ -188,10 +188,10 @@ impl Actor {
         }
     }
 
-    /// An outcome has been answered: stored, or refused. One that is refused is replaced by a
-    /// failure, and that by handing the task back, so that the task does not stay with this worker.
+    /// Handles the answer to an outcome: stored, or refused. A refused outcome is replaced by a failure,
+    /// and a refused failure by handing the task back, so that the task does not stay with this worker.
     fn settled(&mut self, key: LeaseKey, refused: Option<&String>) {
-        // Nearly always empty, and asked for every run.
+        // Nearly always empty, and checked for every run.
         let earlier = if self.refusals.is_empty() {
             0
         } else {
@@ -248,8 +248,8 @@ impl Actor {
         }
     }
 
-    /// Reports how a run ended, after its last body. An outcome says that the lease was accepted: an acceptance that
-    /// has not left yet need not leave any more.
+    /// Reports how a run ended, after its last events. An outcome implies that the lease was accepted, so an acceptance
+    /// that has not been sent yet is dropped.
     pub(super) fn push_end(
         &mut self,
         key: LeaseKey,
@@ -268,15 +268,15 @@ impl Actor {
         }
     }
 
-    /// Tells code to stop that has used up its run timeout. The scheduler does the same; this is
-    /// for the time when it cannot reach the worker.
+    /// Tells code that has reached its run timeout to stop. The scheduler does the same, but may not be
+    /// able to reach the worker.
     pub(super) fn time_out_runs(&mut self, now: Instant) {
         for key in self.leases.time_out(now, now + DEFAULT_GRACE) {
             tracing::info!(lease = %key, "run timeout over, telling the code to stop");
         }
     }
 
-    /// Gives up code that has not stopped within its grace.
+    /// Drops code that has not stopped within its grace.
     pub(super) fn end_overdue_runs(&mut self, now: Instant) {
         for key in self.leases.grace_over(now) {
             tracing::warn!(lease = %key, "code did not stop within its grace, dropping it");
@@ -284,7 +284,7 @@ impl Actor {
         }
     }
 
-    /// Ends a run whose code still runs, and reports the end that fits what the code was told.
+    /// Ends a run whose code still runs, and reports the outcome that follows from what the code was told.
     pub(super) fn drop_code(&mut self, key: LeaseKey) {
         if let Some(ended) = self.leases.end(key) {
             ended.code.abort.abort();
@@ -293,7 +293,7 @@ impl Actor {
         }
     }
 
-    /// Looks for another replica when a heartbeat goes unanswered, early enough before the fence.
+    /// Looks for another replica when a heartbeat is not answered, early enough before the fence.
     pub(super) fn check_overdue(&mut self, now: Instant) {
         let overdue = self
             .session
@@ -345,7 +345,7 @@ impl Actor {
     fn send_reports(&mut self, now: Instant) {
         while self.outbox.under_way() < MAX_BATCHES {
             if !self.outbox.has_unsent() {
-                // Body are fetched only when they can leave, so what waits is bounded per run.
+                // Events are fetched only when they can be sent, so what waits is bounded per run.
                 for key in std::mem::take(&mut self.with_events) {
                     let fetched = self.leases.fetch_events(key, now);
                     for body in fetched.events {

@@ -1,4 +1,4 @@
-//! Leaving: finish what runs, hand back the rest, say goodbye; each step has a bound.
+//! Stopping: let running tasks finish, hand back the rest, say goodbye. Each step has a time limit.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use tasklease_proto::v1::{Goodbye, report_progress_request};
 
 use super::actor::Actor;
 
-/// How long code may take to stop once it was told to make room.
+/// How long code may take to stop once it was told to.
 const MAKE_ROOM: Duration = Duration::from_secs(2);
 /// How long the last reports may take to be acknowledged.
 const LAST_REPORTS: Duration = Duration::from_secs(5);
@@ -18,7 +18,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How long all steps after the grace period take at most.
 pub(crate) const TELL_ALL: Duration = Duration::from_secs(10);
 
-/// How quickly to leave.
+/// How quickly to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Urgency {
     /// Let running tasks finish.
@@ -27,7 +27,7 @@ pub(super) enum Urgency {
     Hard,
 }
 
-/// How far leaving has come.
+/// How far the stop has come.
 #[derive(Debug, Default)]
 pub(super) struct Stopping {
     step: Step,
@@ -36,12 +36,12 @@ pub(super) struct Stopping {
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// Nobody asked.
+    /// No stop was requested.
     #[default]
     Working,
     /// Running tasks may finish.
     Finishing { until: Instant },
-    /// Running code was told to make room.
+    /// Running code was told to stop.
     MakingRoom { until: Instant },
     /// Nothing runs; the last reports are under way.
     Reporting { until: Instant },
@@ -52,7 +52,7 @@ enum Step {
 }
 
 impl Stopping {
-    /// True unless it has been asked so already.
+    /// True unless the same was requested before.
     pub(super) fn listens_to(&self, urgency: Urgency) -> bool {
         self.asked < Some(urgency)
     }
@@ -95,7 +95,7 @@ impl Actor {
         {
             self.lose_session("the worker stops before a scheduler went on with it", now);
         }
-        // Ends the open credit; leases that are on their way are still heard and handed back.
+        // Ends the open credit; leases that are on their way still arrive and are handed back.
         self.claim.finish_sending();
         self.hello_at = None;
         self.deferred.clear();
@@ -158,7 +158,7 @@ impl Actor {
         }
     }
 
-    /// Ends all running code as it was told, which for most of it means released.
+    /// Ends all running code with the outcome that follows from what it was told, mostly `released`.
     fn hand_back_all(&mut self, now: Instant) {
         self.catch_up(now);
         self.leases.release_all();
@@ -186,7 +186,7 @@ impl Actor {
     pub(super) fn stopping_is_done(&self, now: Instant) -> bool {
         match self.stopping.step {
             Step::Done => true,
-            // A report stream that closes after the goodbye has heard it.
+            // If the scheduler closes the report stream after the goodbye, it has received it.
             Step::Leaving { until, .. } => until <= now || !self.report.is_up(),
             _ => false,
         }

@@ -1,4 +1,4 @@
-//! One stream to a scheduler: finds a replica, passes messages both ways, and knows nothing else.
+//! One stream to a scheduler: finds a replica and passes messages both ways, without reading them.
 
 use std::{marker::PhantomData, time::Duration};
 
@@ -34,8 +34,8 @@ pub(crate) struct StreamId(pub(crate) u64);
 #[derive(Debug)]
 pub(crate) struct Stream<Req> {
     pub(crate) id: StreamId,
-    /// `None` once the worker has said all it will say. What waits here is bounded by the credit
-    /// messages and batches that the actor allows to be under way.
+    /// `None` once the worker has closed its side. The number of messages that wait here is bounded,
+    /// because the actor bounds the credit messages and batches that are under way.
     outbound: Option<UnboundedSender<Req>>,
     pub(crate) picked: Option<ReplicaConnection>,
     task: AbortHandle,
@@ -44,7 +44,7 @@ pub(crate) struct Stream<Req> {
 impl<Req> Stream<Req> {
     pub(crate) fn send(&self, message: Req) {
         if let Some(outbound) = &self.outbound {
-            // A stream that is breaking reports so itself.
+            // A stream that breaks reports that itself.
             let _ = outbound.send(message);
         }
     }
@@ -107,7 +107,7 @@ impl Rpc for ReportProgressRequest {
     }
 }
 
-/// Starts to open a stream; all further body come as events.
+/// Starts to open a stream; everything else arrives as events.
 pub(crate) fn open<R: Rpc>(
     id: StreamId,
     connector: Connector,
@@ -133,8 +133,8 @@ pub(crate) fn open<R: Rpc>(
     }
 }
 
-/// Tells the actor that a stream is over, also if the code that carries it panics: it would wait for
-/// that stream for ever.
+/// Tells the actor that a stream is over, also if the code of the stream panics: otherwise the actor
+/// would wait for that stream for ever.
 struct Closing<R: Rpc> {
     id: StreamId,
     events: UnboundedSender<Event>,
@@ -151,7 +151,7 @@ impl<R: Rpc> Closing<R> {
 impl<R: Rpc> Drop for Closing<R> {
     fn drop(&mut self) {
         let closed = Incoming::Closed(self.status.take());
-        // Without an actor to tell, the worker has ended.
+        // If the actor has ended, so has the worker.
         let _ = self.events.send(R::event(self.id, closed));
     }
 }

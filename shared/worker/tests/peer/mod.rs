@@ -420,12 +420,12 @@ pub(crate) struct RunningWorker {
 }
 
 impl RunningWorker {
-    pub(crate) fn start(peers: &[&Peer], grace: u32, register: impl FnOnce(Worker) -> Worker) -> Self {
+    pub(crate) fn start(peers: &[&Peer], grace: u64, register: impl FnOnce(Worker) -> Worker) -> Self {
         let addr: Vec<String> = peers.iter().map(|peer| peer.address.to_string()).collect();
         let args = WorkerArgs {
             addr: addr.join(","),
             slots: Some(2),
-            grace,
+            grace: Duration::from_secs(grace),
             ..WorkerArgs::default()
         };
         let worker = register(Worker::new(args).expect("valid options"));

@@ -6,7 +6,7 @@ use tasklease_tests::{
 };
 
 /// So long that nobody dies of silence while it waits for the deadline of the acceptance.
-const LONG_LEASE: [&str; 2] = ["--lease", "60"];
+const LONG_LEASE: [&str; 2] = ["--lease", "60s"];
 
 #[tokio::test]
 async fn a_lease_that_is_not_accepted_in_time_is_taken_back_uncounted() {

@@ -207,7 +207,7 @@ async fn a_worker_that_does_not_answer_loses_the_lease_after_the_grace() {
 #[tokio::test]
 async fn a_cancelled_task_whose_worker_dies_does_not_run_again() {
     let database = Database::create().await;
-    let scheduler = Scheduler::start_with(&database.url(), &["--lease", "3"]).await;
+    let scheduler = Scheduler::start_with(&database.url(), &["--lease", "3s"]).await;
     let client = scheduler.client();
     let mut worker = RawWorker::with_credit(&scheduler, "t", 1).await;
     let id = client.submit(spec("t")).await.unwrap().id;

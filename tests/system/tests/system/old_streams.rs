@@ -11,7 +11,7 @@ async fn work_and_watches_go_on_while_their_streams_are_renewed() {
     let database = Database::create().await;
     // Streams that live longer than the acceptance timeout, also with their jitter: with shorter ones a lease that is
     // lost on its way may be judged anew at every turn.
-    let scheduler = Scheduler::start_with(&database.url(), &["--stream-age", "13"]).await;
+    let scheduler = Scheduler::start_with(&database.url(), &["--stream-age", "13s"]).await;
     let client = scheduler.client();
     let stage = Stage::new();
     let _worker = WorkerProcess::start(&[&scheduler], "w", &[]).await;

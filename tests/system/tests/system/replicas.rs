@@ -68,7 +68,7 @@ async fn a_revoked_lease_is_stale_on_every_replica() {
 #[tokio::test]
 async fn a_replica_that_was_frozen_cannot_settle_a_lease_that_another_has_ended() {
     let database = Database::create().await;
-    let short = ["--lease", "3"];
+    let short = ["--lease", "3s"];
     let one = Scheduler::start_with(&database.url(), &short).await;
     let frozen = Scheduler::start_with(&database.url(), &short).await;
     let client = one.client();

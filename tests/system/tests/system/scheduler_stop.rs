@@ -7,7 +7,7 @@ use tasklease_tests::{
 };
 
 /// So long that only a stop which ends by itself ends in time for the test.
-const NO_HURRY: [&str; 2] = ["--grace", "600"];
+const NO_HURRY: [&str; 2] = ["--grace", "600s"];
 
 #[tokio::test]
 async fn with_two_replicas_everybody_goes_on_on_the_other() {

@@ -8,7 +8,7 @@ use tasklease_tests::{Database, Scheduler, Stage, WorkerProcess, ended, with_pay
 #[tokio::test]
 async fn code_is_stopped_before_its_lease_is_over() {
     let database = Database::create().await;
-    let mut scheduler = Scheduler::start_with(&database.url(), &["--lease", "3"]).await;
+    let mut scheduler = Scheduler::start_with(&database.url(), &["--lease", "3s"]).await;
     let client = scheduler.client();
     let stage = Stage::new();
     let _worker = WorkerProcess::start(&[&scheduler], "w", &[]).await;

@@ -8,7 +8,7 @@ use tasklease_tests::{
 };
 
 /// The shortest lease, so that a death is noticed soon.
-const SHORT_LEASE: [&str; 2] = ["--lease", "3"];
+const SHORT_LEASE: [&str; 2] = ["--lease", "3s"];
 
 #[tokio::test]
 async fn the_task_of_a_killed_worker_runs_again_elsewhere_and_its_late_report_is_stale() {

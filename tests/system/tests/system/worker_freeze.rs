@@ -9,7 +9,7 @@ use tasklease_tests::{
 #[tokio::test]
 async fn the_code_of_a_thawed_worker_is_cancelled() {
     let database = Database::create().await;
-    let scheduler = Scheduler::start_with(&database.url(), &["--lease", "3"]).await;
+    let scheduler = Scheduler::start_with(&database.url(), &["--lease", "3s"]).await;
     let client = scheduler.client();
     let stage = Stage::new();
     let worker = WorkerProcess::start(&[&scheduler], "w", &[]).await;
@@ -35,7 +35,7 @@ async fn the_code_of_a_thawed_worker_is_cancelled() {
 #[tokio::test]
 async fn what_a_thawed_worker_returns_is_refused() {
     let database = Database::create().await;
-    let scheduler = Scheduler::start_with(&database.url(), &["--lease", "3"]).await;
+    let scheduler = Scheduler::start_with(&database.url(), &["--lease", "3s"]).await;
     let client = scheduler.client();
     let stage = Stage::new();
     let frozen = WorkerProcess::start(&[&scheduler], "frozen", &["--slots", "1"]).await;

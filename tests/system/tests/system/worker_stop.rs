@@ -13,7 +13,7 @@ async fn a_terminated_worker_hands_back_its_tasks_uncounted_and_another_finishes
     let client = scheduler.client();
     let stage = Stage::new();
     let gated = vec![with_payload("gate", &stage.payload()); 4];
-    let mut first = WorkerProcess::start(&[&scheduler], "first", &["--slots", "6", "--grace", "1"]).await;
+    let mut first = WorkerProcess::start(&[&scheduler], "first", &["--slots", "6", "--grace", "1s"]).await;
     let held = client.submit_batch(gated).await.unwrap();
     stage.reached("started", 4).await;
     let quick = vec![with_payload("side_effect", &stage.payload()); 300];
@@ -45,7 +45,7 @@ async fn a_terminated_worker_lets_tasks_finish_within_its_grace() {
     let scheduler = Scheduler::start(&database.url()).await;
     let client = scheduler.client();
     let stage = Stage::new();
-    let mut worker = WorkerProcess::start(&[&scheduler], "w", &["--grace", "600"]).await;
+    let mut worker = WorkerProcess::start(&[&scheduler], "w", &["--grace", "600s"]).await;
     let id = client
         .submit(with_payload("gate", &stage.payload()))
         .await
@@ -94,7 +94,7 @@ async fn a_worker_that_says_goodbye_hands_back_everything_at_once() {
 async fn code_that_blocks_its_thread_costs_neither_the_lease_nor_the_stop() {
     let database = Database::create().await;
     // The lease ends unless heartbeats go on while the code blocks.
-    let scheduler = Scheduler::start_with(&database.url(), &["--lease", "3"]).await;
+    let scheduler = Scheduler::start_with(&database.url(), &["--lease", "3s"]).await;
     let client = scheduler.client();
     let stage = Stage::new();
     let worker = WorkerProcess::start(&[&scheduler], "w", &["--slots", "4"]).await;
@@ -126,7 +126,7 @@ async fn the_documents_worker_hands_back_its_tasks_uncounted_too() {
         ("TASKLEASE_ADDR", &*address),
         ("TASKLEASE_FILES", files.path().to_str().unwrap()),
     ];
-    let arguments = ["--name", "documents", "--slots", "4", "--grace", "1"];
+    let arguments = ["--name", "documents", "--slots", "4", "--grace", "1s"];
     let mut worker = Process::spawn(
         "documents",
         &program("tasklease-documents"),

@@ -16,7 +16,7 @@ use super::profile::{Profile, Space, png};
 use super::raw::Raw;
 use super::tiff_inks;
 use crate::failure::{Failure, Kind};
-use crate::files::FilePath;
+use tasklease_files::FilePath;
 
 /// Bytes of one decoded pixel, at most: four channels of sixteen bits.
 const MAX_BYTES_PER_PIXEL: u64 = 8;

@@ -7,14 +7,11 @@ use crate::failure::{Failure, Kind};
 /// Width and height in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
-    /// Columns.
     pub width: u32,
-    /// Rows.
     pub height: u32,
 }
 
 impl Size {
-    /// The number of pixels.
     pub fn pixels(self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
     }
@@ -33,7 +30,7 @@ pub enum Fit {
     Exact,
     /// As large as fits inside the bounds, in the old proportions.
     Contain,
-    /// The bounds exactly, in the old proportions; what stands out is cut off evenly.
+    /// Fills the bounds exactly in the old proportions; the rest is cut off evenly at both sides.
     Cover,
 }
 

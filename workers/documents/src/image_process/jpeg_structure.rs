@@ -64,7 +64,7 @@ impl<'a> Structure<'a> {
             match marker {
                 // The end of the picture.
                 0xD9 => break,
-                // Stuffing, restart markers and other markers that stand alone.
+                // Stuffing, restart markers and other markers without content.
                 0x00 | 0x01 | 0xD0..=0xD8 => {
                     rest = after;
                     continue;

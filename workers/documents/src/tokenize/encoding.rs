@@ -3,9 +3,9 @@
 use std::str::FromStr;
 
 use serde::Serialize;
+use tasklease_worker::{StopFlag, TaskResult};
 
 use crate::failure::{Failure, Kind};
-use crate::interrupt::StopFlag;
 
 /// A BPE vocabulary with its pre-tokenizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -38,7 +38,7 @@ impl FromStr for Encoding {
 ///
 /// # Errors
 /// The flag went up meanwhile.
-pub fn encode(encoding: Encoding, text: &str, stop: &StopFlag) -> Result<Vec<u32>, Failure> {
+pub fn encode(encoding: Encoding, text: &str, stop: &StopFlag) -> TaskResult<Vec<u32>> {
     let tokenizer = match encoding {
         Encoding::Cl100kBase => bpe_openai::cl100k_base(),
         Encoding::O200kBase => bpe_openai::o200k_base(),

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::images::run;
 use crate::jpeg_writer::{Jpeg, Process, Sampling, Scan};
 use crate::profiled::{FORMATS, encoded};
-use crate::recorder::{Recorder, StopAt};
+use crate::runs::undisturbed;
 use crate::workspace::Workspace;
 
 /// Display P3, whose red and green are stronger than those of sRGB.
@@ -91,9 +91,7 @@ async fn converted(bytes: Vec<u8>, format: &str) -> Vec<u8> {
     let workspace = Workspace::new();
     workspace.write("in", bytes);
     let params = json!({ "format": format, "width": 16, "height": 16, "quality": 100 });
-    run(&workspace, &Recorder::new(StopAt::Never), params)
-        .await
-        .unwrap();
+    run(&workspace, &undisturbed(), params).await.unwrap();
     workspace.read("out")
 }
 

@@ -4,7 +4,7 @@ use serde_json::json;
 use tasklease_documents::dummy::{DummyLong, DummyShort, DummyVeryLong, Params, sleep_in_steps};
 use tasklease_documents::failure::Kind;
 
-use crate::recorder::{Recorder, StopAt};
+use crate::runs::{marks, undisturbed};
 
 fn params(value: serde_json::Value) -> Params {
     serde_json::from_value(value).unwrap()
@@ -12,10 +12,10 @@ fn params(value: serde_json::Value) -> Params {
 
 #[tokio::test]
 async fn a_dummy_task_reports_each_step_and_sleeps_the_whole_duration() {
-    let run = Recorder::new(StopAt::Never);
+    let run = undisturbed();
     let nap = DummyShort::DEFAULT.overlaid(params(json!({}))).unwrap();
-    let output = sleep_in_steps(nap, &run).await.unwrap();
-    assert_eq!(run.marks(), [20.0, 40.0, 60.0, 80.0, 100.0]);
+    let output = sleep_in_steps(nap, &run.context()).await.unwrap();
+    assert_eq!(marks(&run), [20.0, 40.0, 60.0, 80.0, 100.0]);
     assert_eq!(run.slept(), Duration::from_secs(5));
     assert_eq!(output.steps_completed, 5);
     assert_eq!(output.duration, 5.0);
@@ -28,8 +28,8 @@ async fn each_dummy_type_has_its_own_defaults() {
         (DummyLong::DEFAULT, 30, 10),
         (DummyVeryLong::DEFAULT, 120, 20),
     ] {
-        let run = Recorder::new(StopAt::Never);
-        let output = sleep_in_steps(default.overlaid(params(json!({}))).unwrap(), &run)
+        let run = undisturbed();
+        let output = sleep_in_steps(default.overlaid(params(json!({}))).unwrap(), &run.context())
             .await
             .unwrap();
         assert_eq!(run.slept(), Duration::from_secs(seconds));
@@ -39,11 +39,11 @@ async fn each_dummy_type_has_its_own_defaults() {
 
 #[tokio::test]
 async fn a_callers_parameter_overlays_one_default_and_keeps_the_other() {
-    let run = Recorder::new(StopAt::Never);
+    let run = undisturbed();
     let nap = DummyLong::DEFAULT
         .overlaid(params(json!({ "duration": 0.5 })))
         .unwrap();
-    let output = sleep_in_steps(nap, &run).await.unwrap();
+    let output = sleep_in_steps(nap, &run.context()).await.unwrap();
     assert_eq!((output.duration, output.steps_completed), (0.5, 10));
 }
 
@@ -65,8 +65,10 @@ fn absurd_lengths_are_refused_by_field() {
 #[tokio::test]
 async fn a_dummy_task_cancelled_in_its_last_step_does_not_complete() {
     for mark in [20.0, 80.0, 100.0] {
-        let run = Recorder::new(StopAt::Mark(mark));
-        let failure = sleep_in_steps(DummyShort::DEFAULT, &run).await.unwrap_err();
-        assert_eq!(failure.kind, Kind::Cancelled, "at {mark}");
+        let run = undisturbed().cancel_at_progress(mark);
+        let failure = sleep_in_steps(DummyShort::DEFAULT, &run.context())
+            .await
+            .unwrap_err();
+        assert!(failure.is_cancelled(), "at {mark}");
     }
 }

@@ -1,16 +1,14 @@
 use image::{ImageFormat, Rgb, RgbImage};
 use serde_json::{Value, json};
-use tasklease_documents::failure::{Failure, Kind};
+use tasklease_worker::TaskError;
 
 use crate::images::{FORMATS, encoded, position, quarters, run};
-use crate::recorder::{Recorder, StopAt};
+use crate::runs::undisturbed;
 use crate::workspace::Workspace;
 
-async fn refused(workspace: &Workspace, params: Value) -> Failure {
-    let failure = run(workspace, &Recorder::new(StopAt::Never), params)
-        .await
-        .unwrap_err();
-    assert!(!failure.kind.is_retryable());
+async fn refused(workspace: &Workspace, params: Value) -> TaskError {
+    let failure = run(workspace, &undisturbed(), params).await.unwrap_err();
+    assert!(!failure.is_retryable());
     assert_eq!(workspace.all_files(), ["in"]);
     failure
 }
@@ -71,7 +69,7 @@ async fn a_header_that_claims_too_many_pixels_is_refused_before_decoding() {
         let workspace = Workspace::new();
         workspace.write("in", bytes);
         let failure = refused(&workspace, json!({})).await;
-        assert_eq!(failure.kind, Kind::InputTooLarge, "{name}: {failure}");
+        assert_eq!(failure.kind(), "INPUT_TOO_LARGE", "{name}: {failure}");
     }
 }
 
@@ -79,7 +77,7 @@ async fn a_header_that_claims_too_many_pixels_is_refused_before_decoding() {
 async fn a_file_with_more_bytes_than_allowed_is_refused() {
     let workspace = Workspace::with_limit(100);
     workspace.write("in", encoded(&quarters(64, 64), ImageFormat::Bmp));
-    assert_eq!(refused(&workspace, json!({})).await.kind, Kind::InputTooLarge);
+    assert_eq!(refused(&workspace, json!({})).await.kind(), "INPUT_TOO_LARGE");
 }
 
 #[tokio::test]
@@ -94,8 +92,8 @@ async fn a_file_that_is_cut_off_is_refused() {
             workspace.write("in", &whole[..keep]);
             let failure = refused(&workspace, json!({})).await;
             assert_eq!(
-                failure.kind,
-                Kind::InvalidImage,
+                failure.kind(),
+                "INVALID_IMAGE",
                 "{name} cut to {keep} bytes: {failure}"
             );
         }
@@ -123,7 +121,7 @@ async fn what_is_no_image_is_refused() {
         workspace.write("in", &bytes);
         let failure = refused(&workspace, json!({})).await;
         assert!(
-            matches!(failure.kind, Kind::UnsupportedFormat | Kind::InvalidImage),
+            matches!(failure.kind(), "UNSUPPORTED_FORMAT" | "INVALID_IMAGE"),
             "{:?}: {failure}",
             &bytes[..bytes.len().min(16)]
         );
@@ -135,35 +133,31 @@ async fn bad_parameters_are_refused_by_field() {
     let workspace = Workspace::new();
     workspace.write("in", encoded(&quarters(8, 8), ImageFormat::Png));
     for (params, kind, field) in [
-        (json!({ "width": 0 }), Kind::InvalidParameter, "`width`"),
-        (json!({ "height": 16_385 }), Kind::InvalidParameter, "`height`"),
+        (json!({ "width": 0 }), "INVALID_PARAMETERS", "`width`"),
+        (json!({ "height": 16_385 }), "INVALID_PARAMETERS", "`height`"),
         (
             json!({ "width": 16_384, "format": "WebP" }),
-            Kind::InvalidParameter,
+            "INVALID_PARAMETERS",
             "`width`",
         ),
         (
             json!({ "width": 2000, "height": 2000 }),
-            Kind::InvalidParameter,
+            "INVALID_PARAMETERS",
             "`height`",
         ),
-        (json!({ "quality": 0 }), Kind::InvalidParameter, "`quality`"),
-        (json!({ "quality": 101 }), Kind::InvalidParameter, "`quality`"),
-        (json!({ "format": "SVG" }), Kind::UnsupportedFormat, "`format`"),
-        (json!({ "fit": "stretch" }), Kind::InvalidParameter, "`fit`"),
-        (
-            json!({ "input_file": "../in" }),
-            Kind::PathRefused,
-            "`input_file`",
-        ),
+        (json!({ "quality": 0 }), "INVALID_PARAMETERS", "`quality`"),
+        (json!({ "quality": 101 }), "INVALID_PARAMETERS", "`quality`"),
+        (json!({ "format": "SVG" }), "UNSUPPORTED_FORMAT", "`format`"),
+        (json!({ "fit": "stretch" }), "INVALID_PARAMETERS", "`fit`"),
+        (json!({ "input_file": "../in" }), "PATH_REFUSED", "`input_file`"),
         (
             json!({ "output_file": "/tmp/out" }),
-            Kind::PathRefused,
+            "PATH_REFUSED",
             "`output_file`",
         ),
     ] {
         let failure = refused(&workspace, params.clone()).await;
-        assert_eq!(failure.kind, kind, "{params}: {failure}");
-        assert!(failure.message.contains(field), "{params}: {failure}");
+        assert_eq!(failure.kind(), kind, "{params}: {failure}");
+        assert!(failure.message().contains(field), "{params}: {failure}");
     }
 }

@@ -3,10 +3,10 @@ use std::io::Cursor;
 use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, ImageEncoder as _, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 use serde_json::{Value, json};
-use tasklease_documents::failure::{Failure, Kind};
 use tasklease_documents::image_process::{Output, Params, PixelLimit, process_image};
+use tasklease_worker::TaskResult;
 
-use crate::recorder::{Recorder, StopAt};
+use crate::runs::{Run, marks, undisturbed};
 use crate::workspace::Workspace;
 
 const RED: Rgb<u8> = Rgb([230, 20, 20]);
@@ -53,19 +53,17 @@ fn assert_close(found: Rgb<u8>, expected: Rgb<u8>, what: &str) {
     assert!(close, "{what}: {found:?} instead of {expected:?}");
 }
 
-pub(crate) async fn run(workspace: &Workspace, steps: &Recorder, params: Value) -> Result<Output, Failure> {
+pub(crate) async fn run(workspace: &Workspace, run: &Run, params: Value) -> TaskResult<Output> {
     let mut all = json!({ "input_file": "in", "output_file": "out" });
     all.as_object_mut()
         .unwrap()
         .extend(params.as_object().unwrap().clone());
     let params: Params = serde_json::from_value(all).unwrap();
-    process_image(&workspace.files, PixelLimit(1_000_000), &params, steps).await
+    process_image(&workspace.files, PixelLimit(1_000_000), &params, &run.context()).await
 }
 
 async fn converted(workspace: &Workspace, params: Value) -> (Output, DynamicImage) {
-    let output = run(workspace, &Recorder::new(StopAt::Never), params)
-        .await
-        .unwrap();
+    let output = run(workspace, &undisturbed(), params).await.unwrap();
     let image = image::load_from_memory(&workspace.read("out")).unwrap();
     (output, image)
 }
@@ -104,11 +102,15 @@ async fn every_format_is_read_and_written() {
 async fn without_parameters_an_image_becomes_a_jpeg_of_800_by_600() {
     let workspace = Workspace::new();
     workspace.write("in", encoded(&quarters(50, 50), ImageFormat::Png));
-    let steps = Recorder::new(StopAt::Never);
-    let output = run(&workspace, &steps, json!({ "output_file": "new/folder/out.jpg" }))
-        .await
-        .unwrap();
-    assert_eq!(steps.marks(), [10.0, 50.0, 75.0, 90.0]);
+    let undisturbed = undisturbed();
+    let output = run(
+        &workspace,
+        &undisturbed,
+        json!({ "output_file": "new/folder/out.jpg" }),
+    )
+    .await
+    .unwrap();
+    assert_eq!(marks(&undisturbed), [10.0, 50.0, 75.0, 90.0]);
     assert_eq!(output.new_size, [800, 600]);
     let bytes = workspace.read("new/folder/out.jpg");
     assert_eq!(image::guess_format(&bytes).unwrap(), ImageFormat::Jpeg);
@@ -312,15 +314,15 @@ async fn an_image_task_cancelled_at_any_mark_or_check_leaves_no_file() {
     let workspace = Workspace::new();
     workspace.write("in", encoded(&quarters(8, 8), ImageFormat::Png));
     for mark in [10.0, 50.0, 75.0, 90.0] {
-        let failure = run(&workspace, &Recorder::new(StopAt::Mark(mark)), json!({}))
+        let failure = run(&workspace, &undisturbed().cancel_at_progress(mark), json!({}))
             .await
             .unwrap_err();
-        assert_eq!(failure.kind, Kind::Cancelled, "at mark {mark}");
+        assert!(failure.is_cancelled(), "at mark {mark}");
         assert_eq!(workspace.all_files(), ["in"], "at mark {mark}");
     }
     let mut check = 0;
-    while let Err(failure) = run(&workspace, &Recorder::new(StopAt::Check(check)), json!({})).await {
-        assert_eq!(failure.kind, Kind::Cancelled, "at check {check}");
+    while let Err(failure) = run(&workspace, &undisturbed().cancel_at_check(check), json!({})).await {
+        assert!(failure.is_cancelled(), "at check {check}");
         assert_eq!(workspace.all_files(), ["in"], "at check {check}");
         check += 1;
     }

@@ -6,11 +6,11 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use serde_json::json;
-use tasklease_documents::failure::{Failure, Kind};
+use tasklease_worker::TaskResult;
 
 use crate::images::{encoded, run};
 use crate::profiled;
-use crate::recorder::{Recorder, StopAt};
+use crate::runs::undisturbed;
 use crate::workspace::Workspace;
 
 /// More than any profile that is read.
@@ -40,13 +40,11 @@ fn png_with(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
     out
 }
 
-async fn outcome(bytes: Vec<u8>) -> Result<(), Failure> {
+async fn outcome(bytes: Vec<u8>) -> TaskResult<()> {
     let workspace = Workspace::new();
     workspace.write("in", bytes);
     let params = json!({ "format": "PNG", "width": 4, "height": 4 });
-    run(&workspace, &Recorder::new(StopAt::Never), params)
-        .await
-        .map(drop)
+    run(&workspace, &undisturbed(), params).await.map(drop)
 }
 
 #[tokio::test]
@@ -58,7 +56,7 @@ async fn a_profile_that_is_too_large_is_refused_in_every_format() {
         let failure = outcome(profiled::encoded(&image, format, &profile))
             .await
             .unwrap_err();
-        assert_eq!(failure.kind, Kind::InputTooLarge, "{name}: {failure}");
+        assert_eq!(failure.kind(), "INPUT_TOO_LARGE", "{name}: {failure}");
     }
 }
 
@@ -66,7 +64,7 @@ async fn a_profile_that_is_too_large_is_refused_in_every_format() {
 async fn a_profile_that_inflates_beyond_the_limit_is_refused() {
     let content = [b"x\0\0".as_slice(), &zeros(50 << 20)].concat();
     let failure = outcome(png_with(b"iCCP", &content)).await.unwrap_err();
-    assert_eq!(failure.kind, Kind::InputTooLarge, "{failure}");
+    assert_eq!(failure.kind(), "INPUT_TOO_LARGE", "{failure}");
 }
 
 #[tokio::test]
@@ -106,5 +104,5 @@ async fn a_tiff_directory_that_claims_millions_of_strips_is_refused_before_they_
     }
     tiff.resize(16 << 20, 0);
     let failure = outcome(tiff).await.unwrap_err();
-    assert_eq!(failure.kind, Kind::InputTooLarge, "{failure}");
+    assert_eq!(failure.kind(), "INPUT_TOO_LARGE", "{failure}");
 }

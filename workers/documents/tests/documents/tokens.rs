@@ -1,11 +1,10 @@
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
-use tasklease_documents::failure::{Failure, Kind};
-use tasklease_documents::interrupt::StopFlag;
 use tasklease_documents::tokenize::{Encoding, Output, Params, encode, tokenize_file};
+use tasklease_worker::{StopFlag, TaskResult};
 
-use crate::recorder::{Recorder, StopAt};
+use crate::runs::{Run, marks, undisturbed};
 use crate::workspace::Workspace;
 
 const SPEECH: &str = "Ça va? Größe, naïve façade — “quotes” … don't WE'LL I'd they've it's OK'S";
@@ -105,12 +104,12 @@ fn a_raised_flag_ends_the_encoding() {
     let stop = StopFlag::default();
     stop.raise();
     let failure = encode(Encoding::Cl100kBase, "some text", &stop).unwrap_err();
-    assert_eq!(failure.kind, Kind::Cancelled);
+    assert!(failure.is_cancelled());
 }
 
-async fn run(workspace: &Workspace, steps: &Recorder, params: Value) -> Result<Output, Failure> {
+async fn run(workspace: &Workspace, run: &Run, params: Value) -> TaskResult<Output> {
     let params: Params = serde_json::from_value(params).unwrap();
-    tokenize_file(&workspace.files, &params, steps).await
+    tokenize_file(&workspace.files, &params, &run.context()).await
 }
 
 #[tokio::test]
@@ -118,10 +117,10 @@ async fn tokenizing_a_file_writes_the_tokens_and_returns_the_counts() {
     let workspace = Workspace::new();
     let text = format!("{SPEECH}\r\n<|endoftext|>\r\n");
     workspace.write("in.txt", &text);
-    let steps = Recorder::new(StopAt::Never);
+    let undisturbed = undisturbed();
     let output = run(
         &workspace,
-        &steps,
+        &undisturbed,
         json!({ "input_file": "in.txt", "output_file": "new/folder/out.json" }),
     )
     .await
@@ -148,12 +147,12 @@ async fn tokenizing_a_file_writes_the_tokens_and_returns_the_counts() {
         })
     );
     assert_eq!(
-        steps.marks(),
+        marks(&undisturbed),
         [
             10.0, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 55.0, 60.0, 65.0, 70.0, 75.0, 80.0, 85.0, 95.0
         ]
     );
-    assert_eq!(steps.slept().as_secs(), 60);
+    assert_eq!(undisturbed.slept().as_secs(), 60);
     assert_eq!(workspace.all_files(), ["in.txt", "new/folder/out.json"]);
 }
 
@@ -164,7 +163,7 @@ async fn the_old_parameter_names_work_and_an_output_is_replaced() {
     workspace.write("out.json", "an older version");
     let output = run(
         &workspace,
-        &Recorder::new(StopAt::Never),
+        &undisturbed(),
         json!({ "input_file_path": "./in.txt", "output_file_path": "out.json", "encoding": "o200k_base" }),
     )
     .await
@@ -185,44 +184,40 @@ async fn bad_requests_fail_with_their_kind_and_write_nothing() {
     for (params, kind, word) in [
         (
             json!({ "encoding": "p50k_base" }),
-            Kind::UnknownEncoding,
+            "UNKNOWN_ENCODING",
             "`o200k_base`",
         ),
         (
             json!({ "sleep_duration": -1 }),
-            Kind::InvalidParameter,
+            "INVALID_PARAMETERS",
             "`sleep_duration`",
         ),
         (
             json!({ "sleep_duration": 1e9 }),
-            Kind::InvalidParameter,
+            "INVALID_PARAMETERS",
             "`sleep_duration`",
         ),
-        (
-            json!({ "input_file": "none.txt" }),
-            Kind::FileNotFound,
-            "none.txt",
-        ),
+        (json!({ "input_file": "none.txt" }), "FILE_NOT_FOUND", "none.txt"),
         (
             json!({ "input_file": "no/folder.txt" }),
-            Kind::FileNotFound,
+            "FILE_NOT_FOUND",
             "no/folder.txt",
         ),
-        (json!({ "input_file": "latin1.txt" }), Kind::InvalidUtf8, "byte 3"),
-        (json!({ "input_file": "big.txt" }), Kind::InputTooLarge, "1000"),
+        (json!({ "input_file": "latin1.txt" }), "INVALID_UTF8", "byte 3"),
+        (json!({ "input_file": "big.txt" }), "INPUT_TOO_LARGE", "1000"),
         (
             json!({ "input_file": null }),
-            Kind::InvalidParameter,
+            "INVALID_PARAMETERS",
             "`input_file`",
         ),
         (
             json!({ "output_file": null }),
-            Kind::InvalidParameter,
+            "INVALID_PARAMETERS",
             "`output_file`",
         ),
         (
             json!({ "output_file": "./in.txt" }),
-            Kind::InvalidParameter,
+            "INVALID_PARAMETERS",
             "`output_file`",
         ),
     ] {
@@ -230,12 +225,10 @@ async fn bad_requests_fail_with_their_kind_and_write_nothing() {
         all.as_object_mut()
             .unwrap()
             .extend(params.as_object().unwrap().clone());
-        let failure = run(&workspace, &Recorder::new(StopAt::Never), all)
-            .await
-            .unwrap_err();
-        assert_eq!(failure.kind, kind, "{params}: {failure}");
-        assert!(failure.message.contains(word), "{params}: {failure}");
-        assert!(!failure.kind.is_retryable());
+        let failure = run(&workspace, &undisturbed(), all).await.unwrap_err();
+        assert_eq!(failure.kind(), kind, "{params}: {failure}");
+        assert!(failure.message().contains(word), "{params}: {failure}");
+        assert!(!failure.is_retryable());
     }
     assert_eq!(workspace.all_files(), ["big.txt", "in.txt", "latin1.txt"]);
 }
@@ -245,20 +238,24 @@ async fn a_cancel_at_any_mark_or_check_leaves_no_file() {
     let workspace = Workspace::new();
     workspace.write("in.txt", SPEECH);
     let params = json!({ "input_file": "in.txt", "output_file": "out.json" });
-    let all = Recorder::new(StopAt::Never);
+    let all = undisturbed();
     run(&workspace, &all, params.clone()).await.unwrap();
     std::fs::remove_file(workspace.path("out.json")).unwrap();
 
-    for mark in all.marks() {
-        let failure = run(&workspace, &Recorder::new(StopAt::Mark(mark)), params.clone())
-            .await
-            .unwrap_err();
-        assert_eq!(failure.kind, Kind::Cancelled, "at mark {mark}");
+    for mark in marks(&all) {
+        let failure = run(
+            &workspace,
+            &undisturbed().cancel_at_progress(mark),
+            params.clone(),
+        )
+        .await
+        .unwrap_err();
+        assert!(failure.is_cancelled(), "at mark {mark}");
         assert_eq!(workspace.all_files(), ["in.txt"], "at mark {mark}");
     }
     let mut check = 0;
-    while let Err(failure) = run(&workspace, &Recorder::new(StopAt::Check(check)), params.clone()).await {
-        assert_eq!(failure.kind, Kind::Cancelled, "at check {check}");
+    while let Err(failure) = run(&workspace, &undisturbed().cancel_at_check(check), params.clone()).await {
+        assert!(failure.is_cancelled(), "at check {check}");
         assert_eq!(workspace.all_files(), ["in.txt"], "at check {check}");
         check += 1;
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tasklease_documents::files::Files;
+use tasklease_files::Files;
 use tempfile::TempDir;
 
 pub(crate) struct Workspace {

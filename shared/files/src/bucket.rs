@@ -7,8 +7,8 @@ use futures_util::StreamExt as _;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt as _};
 
-use super::path::FilePath;
-use crate::failure::{Failure, Kind};
+use crate::error::{FileError, FileErrorKind};
+use crate::path::FilePath;
 
 /// A store and the prefix that all keys stay below.
 #[derive(Debug, Clone)]
@@ -23,8 +23,8 @@ impl Bucket {
     ///
     /// # Errors
     /// The URL is malformed, or this build has no such store.
-    pub fn open(location: &str) -> Result<Bucket, Failure> {
-        let invalid = |why: String| Failure::new(Kind::InvalidParameter, format!("files root: {why}"));
+    pub fn open(location: &str) -> Result<Bucket, FileError> {
+        let invalid = |why: String| FileError::new(FileErrorKind::PathRefused, format!("files root: {why}"));
         let url = url::Url::parse(location).map_err(|error| invalid(error.to_string()))?;
         // Only these: bare names such as `REGION` mean something else to somebody else.
         let options = std::env::vars_os()
@@ -39,11 +39,11 @@ impl Bucket {
     }
 
     /// Reads a whole object of at most `limit` bytes.
-    pub(super) async fn read(&self, path: &FilePath, limit: u64) -> Result<Bytes, Failure> {
+    pub(crate) async fn read(&self, path: &FilePath, limit: u64) -> Result<Bytes, FileError> {
         let fail = |error: Error| failure(path, "read", &error);
         let found = self.store.get(&self.key(path)?).await.map_err(fail)?;
         if found.meta.size > limit {
-            return Err(super::too_large(path, found.meta.size, limit));
+            return Err(crate::files::too_large(path, found.meta.size, limit));
         }
         let mut bytes = BytesMut::with_capacity(usize::try_from(found.meta.size).unwrap_or(0));
         let mut chunks = found.into_stream();
@@ -51,14 +51,14 @@ impl Bucket {
             bytes.extend_from_slice(&chunk.map_err(fail)?);
             // The announced size is the store's word only.
             if bytes.len() as u64 > limit {
-                return Err(super::too_large(path, bytes.len() as u64, limit));
+                return Err(crate::files::too_large(path, bytes.len() as u64, limit));
             }
         }
         Ok(bytes.freeze())
     }
 
     /// Puts an object, visible at once and whole.
-    pub(super) async fn write(&self, path: &FilePath, bytes: Bytes) -> Result<(), Failure> {
+    pub(crate) async fn write(&self, path: &FilePath, bytes: Bytes) -> Result<(), FileError> {
         self.store
             .put(&self.key(path)?, bytes.into())
             .await
@@ -66,26 +66,31 @@ impl Bucket {
             .map_err(|error| failure(path, "write", &error))
     }
 
-    fn key(&self, path: &FilePath) -> Result<Path, Failure> {
+    fn key(&self, path: &FilePath) -> Result<Path, FileError> {
         let refuse = |error: object_store::path::Error| {
-            Failure::new(Kind::PathRefused, format!("{path} is no object key: {error}"))
+            FileError::new(
+                FileErrorKind::PathRefused,
+                format!("{path} is no object key: {error}"),
+            )
         };
         let below = Path::parse(path.as_str()).map_err(refuse)?;
         Ok(self.prefix.parts().chain(below.parts()).collect())
     }
 }
 
-fn failure(path: &FilePath, action: &str, error: &Error) -> Failure {
+fn failure(path: &FilePath, action: &str, error: &Error) -> FileError {
     match error {
-        Error::NotFound { .. } => Failure::new(
-            Kind::FileNotFound,
+        Error::NotFound { .. } => FileError::new(
+            FileErrorKind::NotFound,
             format!("{path} does not exist below the files root"),
         ),
-        Error::InvalidPath { .. } => Failure::new(Kind::PathRefused, format!("{path} is no object key")),
-        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Failure::new(
-            Kind::PermissionDenied,
+        Error::InvalidPath { .. } => {
+            FileError::new(FileErrorKind::PathRefused, format!("{path} is no object key"))
+        }
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => FileError::new(
+            FileErrorKind::PermissionDenied,
             format!("the store does not let this worker {action} {path}"),
         ),
-        _ => Failure::new(Kind::Io, format!("cannot {action} {path}: {error}")),
+        _ => FileError::new(FileErrorKind::Io, format!("cannot {action} {path}: {error}")),
     }
 }

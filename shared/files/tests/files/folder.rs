@@ -3,9 +3,7 @@ use std::io::Error;
 use std::os::unix::fs::symlink;
 
 use rustix::fs::{CWD, FileType, Mode};
-use tasklease_documents::failure::{Failure, Kind};
-use tasklease_documents::files::{FilePath, Files, Staged};
-use tasklease_documents::steps::RunName;
+use tasklease_files::{FileError, FileErrorKind, FilePath, Files, RunName, Staged};
 
 use crate::workspace::Workspace;
 
@@ -20,7 +18,7 @@ fn lease(lease_token: u64) -> RunName {
     }
 }
 
-async fn stage(files: &Files, name: &str, token: u64) -> Result<Staged, Failure> {
+async fn stage(files: &Files, name: &str, token: u64) -> Result<Staged, FileError> {
     files
         .stage(&path(name), lease(token), |out| out.write_all(b"new"))
         .await
@@ -39,13 +37,13 @@ async fn symbolic_links_are_followed_neither_out_of_the_root_nor_inside_it() {
     symlink("/dev/zero", workspace.path("zero")).unwrap();
     symlink("gone", workspace.path("dangling")).unwrap();
     for name in ["out/secret", "leak", "up/etc", "alias", "zero", "dangling"] {
-        let failure = workspace.files.read(&path(name)).await.unwrap_err();
-        assert_eq!(failure.kind, Kind::PathRefused, "{name}: {failure}");
-        let failure = stage(&workspace.files, name, 1).await.unwrap_err();
-        assert_eq!(failure.kind, Kind::PathRefused, "{name}: {failure}");
+        let error = workspace.files.read(&path(name)).await.unwrap_err();
+        assert_eq!(error.kind(), FileErrorKind::PathRefused, "{name}: {error}");
+        let error = stage(&workspace.files, name, 1).await.unwrap_err();
+        assert_eq!(error.kind(), FileErrorKind::PathRefused, "{name}: {error}");
     }
-    let failure = stage(&workspace.files, "out/new/file", 1).await.unwrap_err();
-    assert_eq!(failure.kind, Kind::PathRefused);
+    let error = stage(&workspace.files, "out/new/file", 1).await.unwrap_err();
+    assert_eq!(error.kind(), FileErrorKind::PathRefused);
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
 }
 
@@ -58,10 +56,10 @@ async fn only_regular_files_are_read_or_replaced() {
     rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(workspace.path("socket")).unwrap();
     for name in ["folder", "fifo", "socket", "file/below"] {
-        let failure = workspace.files.read(&path(name)).await.unwrap_err();
-        assert_eq!(failure.kind, Kind::PathRefused, "{name}: {failure}");
-        let failure = stage(&workspace.files, name, 1).await.unwrap_err();
-        assert_eq!(failure.kind, Kind::PathRefused, "{name}: {failure}");
+        let error = workspace.files.read(&path(name)).await.unwrap_err();
+        assert_eq!(error.kind(), FileErrorKind::PathRefused, "{name}: {error}");
+        let error = stage(&workspace.files, name, 1).await.unwrap_err();
+        assert_eq!(error.kind(), FileErrorKind::PathRefused, "{name}: {error}");
     }
 }
 
@@ -89,7 +87,7 @@ async fn a_staged_file_is_invisible_until_committed_and_vanishes_otherwise() {
 async fn a_failed_write_leaves_the_old_version_and_may_be_tried_again() {
     let workspace = Workspace::new();
     workspace.write("out", "old");
-    let failure = workspace
+    let error = workspace
         .files
         .stage(&path("out"), lease(1), |out| {
             out.write_all(b"half")?;
@@ -97,8 +95,8 @@ async fn a_failed_write_leaves_the_old_version_and_may_be_tried_again() {
         })
         .await
         .unwrap_err();
-    assert_eq!(failure.kind, Kind::Io);
-    assert!(failure.kind.is_retryable());
+    assert_eq!(error.kind(), FileErrorKind::Io);
+    assert!(error.kind().is_retryable());
     assert_eq!(workspace.read("out"), b"old");
     assert_eq!(workspace.all_files(), ["out"]);
 }
@@ -109,8 +107,8 @@ async fn a_later_run_removes_what_a_killed_one_left_and_the_killed_one_cannot_co
     workspace.write(".tasklease-another-task-1.part", "not ours");
     let killed = stage(&workspace.files, "out", 1).await.unwrap();
     let later = stage(&workspace.files, "out", 2).await.unwrap();
-    let failure = killed.commit().await.unwrap_err();
-    assert_eq!(failure.kind, Kind::Io);
+    let error = killed.commit().await.unwrap_err();
+    assert_eq!(error.kind(), FileErrorKind::Io);
     later.commit().await.unwrap();
     assert_eq!(workspace.all_files(), [".tasklease-another-task-1.part", "out"]);
 }

@@ -1,5 +1,4 @@
-use tasklease_documents::failure::Kind;
-use tasklease_documents::files::FilePath;
+use tasklease_files::{FileErrorKind, FilePath};
 
 #[test]
 fn paths_that_could_leave_the_root_are_refused_by_their_form() {
@@ -28,10 +27,10 @@ fn paths_that_could_leave_the_root_are_refused_by_their_form() {
         long_name.as_str(),
         long_path.as_str(),
     ] {
-        let failure = FilePath::parse("input_file", text).unwrap_err();
-        assert_eq!(failure.kind, Kind::PathRefused, "{text:?}");
-        assert!(failure.message.contains("`input_file`"), "{failure}");
-        assert!(!failure.message.contains(['\0', '\n', '\u{1b}']), "{failure:?}");
+        let error = FilePath::parse("input_file", text).unwrap_err();
+        assert_eq!(error.kind(), FileErrorKind::PathRefused, "{text:?}");
+        assert!(error.message().contains("`input_file`"), "{error}");
+        assert!(!error.message().contains(['\0', '\n', '\u{1b}']), "{error:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::failure::{Failure, Kind};
+use crate::error::{FileError, FileErrorKind};
 
 /// Longest path in bytes.
 const MAX_PATH_BYTES: usize = 1024;
@@ -18,11 +18,11 @@ impl FilePath {
     ///
     /// # Errors
     /// Empty, absolute, too long, with `..`, an empty name, a backslash or a control character.
-    pub fn parse(field: &str, text: &str) -> Result<FilePath, Failure> {
+    pub fn parse(field: &str, text: &str) -> Result<FilePath, FileError> {
         let refuse = |why: &str| {
             let shown: String = text.chars().take(80).collect();
-            Err(Failure::new(
-                Kind::PathRefused,
+            Err(FileError::new(
+                FileErrorKind::PathRefused,
                 format!("field `{field}`: {shown:?} {why}; give a path relative to the files root"),
             ))
         };
@@ -57,40 +57,13 @@ impl FilePath {
         Ok(FilePath(names.join("/")))
     }
 
-    /// Checks the two paths that every file task has.
-    ///
-    /// # Errors
-    /// One is missing or refused, or both are the same: a second run would then read its own
-    /// output.
-    pub fn input_and_output(
-        input: Option<&str>,
-        output: Option<&str>,
-    ) -> Result<(FilePath, FilePath), Failure> {
-        let required = |field: &str, text: Option<&str>| match text {
-            Some(text) => FilePath::parse(field, text),
-            None => Err(Failure::new(
-                Kind::InvalidParameter,
-                format!("field `{field}` is missing; give a path relative to the files root"),
-            )),
-        };
-        let input = required("input_file", input)?;
-        let output = required("output_file", output)?;
-        if input == output {
-            return Err(Failure::new(
-                Kind::InvalidParameter,
-                format!("field `output_file`: {output} is the input file as well; choose another path"),
-            ));
-        }
-        Ok((input, output))
-    }
-
     /// The path as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The folders above the file, outermost first, and the file's own name.
-    pub(super) fn folders_and_name(&self) -> (impl Iterator<Item = &str>, &str) {
+    pub(crate) fn folders_and_name(&self) -> (impl Iterator<Item = &str>, &str) {
         let (folders, name) = match self.0.rsplit_once('/') {
             Some((folders, name)) => (Some(folders), name),
             None => (None, self.0.as_str()),

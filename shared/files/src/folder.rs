@@ -12,9 +12,9 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::path::FilePath;
-use crate::failure::{Failure, Kind};
-use crate::steps::RunName;
+use crate::error::{FileError, FileErrorKind};
+use crate::path::FilePath;
+use crate::run_name::RunName;
 
 const TEMPORARY_PREFIX: &str = ".tasklease-";
 const TEMPORARY_SUFFIX: &str = ".part";
@@ -37,19 +37,19 @@ impl Folder {
     ///
     /// # Errors
     /// It does not exist or is no folder.
-    pub fn open(path: &Path) -> Result<Folder, Failure> {
+    pub fn open(path: &Path) -> Result<Folder, FileError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
             Ok(root) => Ok(Folder { root }),
-            Err(errno) => Err(Failure::new(
-                Kind::PathRefused,
+            Err(errno) => Err(FileError::new(
+                FileErrorKind::PathRefused,
                 format!("cannot use {} as files root: {errno}", path.display()),
             )),
         }
     }
 
     /// Reads a whole regular file of at most `limit` bytes.
-    pub(super) fn read(&self, path: &FilePath, limit: u64) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn read(&self, path: &FilePath, limit: u64) -> Result<Vec<u8>, FileError> {
         let fail = |errno: Errno| failure(path, "read", errno);
         let parent = self.parent(path, Parents::Require)?;
         let (_, name) = path.folders_and_name();
@@ -74,12 +74,12 @@ impl Folder {
     }
 
     /// Writes the content to a temporary file in the target's folder.
-    pub(super) fn stage(
+    pub(crate) fn stage(
         &self,
         path: &FilePath,
         run: &RunName,
         content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> Result<StagedFile, Failure> {
+    ) -> Result<StagedFile, FileError> {
         let parent = self.parent(path, Parents::Create)?;
         let (_, name) = path.folders_and_name();
         match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -108,7 +108,7 @@ impl Folder {
     }
 
     /// Opens the folder that holds the file.
-    fn parent(&self, path: &FilePath, parents: Parents) -> Result<OwnedFd, Failure> {
+    fn parent(&self, path: &FilePath, parents: Parents) -> Result<OwnedFd, FileError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut folder =
             rustix::io::dup(&self.root).map_err(|errno| failure(path, "open the folder of", errno))?;
@@ -138,13 +138,13 @@ pub struct StagedFile {
 
 impl StagedFile {
     /// Renames it to the target.
-    pub(super) fn commit(mut self) -> Result<(), Failure> {
+    pub(crate) fn commit(mut self) -> Result<(), FileError> {
         let (_, name) = self.path.folders_and_name();
         rustix::fs::renameat(&self.parent, self.temporary.as_str(), &self.parent, name).map_err(|errno| {
             match errno {
                 // The folder was deleted meanwhile, or a later run has taken over.
-                Errno::NOENT => Failure::new(
-                    Kind::Io,
+                Errno::NOENT => FileError::new(
+                    FileErrorKind::Io,
                     format!("cannot write {}: its temporary file is gone", self.path),
                 ),
                 _ => failure(&self.path, "write", errno),
@@ -204,48 +204,51 @@ fn remove_older_runs(folder: &OwnedFd, run: &RunName) {
     }
 }
 
-fn require_regular(path: &FilePath, found: FileType) -> Result<(), Failure> {
+fn require_regular(path: &FilePath, found: FileType) -> Result<(), FileError> {
     let what = match found {
         FileType::RegularFile => return Ok(()),
         FileType::Directory => "a folder",
         FileType::Symlink => "a symbolic link, which is not followed",
         _ => "not a regular file",
     };
-    Err(Failure::new(Kind::PathRefused, format!("{path} is {what}")))
+    Err(FileError::new(
+        FileErrorKind::PathRefused,
+        format!("{path} is {what}"),
+    ))
 }
 
-fn check_size(path: &FilePath, size: u64, limit: u64) -> Result<(), Failure> {
+fn check_size(path: &FilePath, size: u64, limit: u64) -> Result<(), FileError> {
     if size > limit {
-        return Err(super::too_large(path, size, limit));
+        return Err(crate::files::too_large(path, size, limit));
     }
     Ok(())
 }
 
-fn failure(path: &FilePath, action: &str, errno: Errno) -> Failure {
+fn failure(path: &FilePath, action: &str, errno: Errno) -> FileError {
     match errno {
-        Errno::NOENT => Failure::new(
-            Kind::FileNotFound,
+        Errno::NOENT => FileError::new(
+            FileErrorKind::NotFound,
             format!("{path} does not exist below the files root"),
         ),
-        Errno::LOOP | Errno::NOTDIR => Failure::new(
-            Kind::PathRefused,
+        Errno::LOOP | Errno::NOTDIR => FileError::new(
+            FileErrorKind::PathRefused,
             format!("{path}: a part of it is not a folder, or is a symbolic link, which is not followed"),
         ),
-        Errno::NAMETOOLONG | Errno::ISDIR | Errno::NXIO | Errno::INVAL | Errno::ILSEQ => Failure::new(
-            Kind::PathRefused,
+        Errno::NAMETOOLONG | Errno::ISDIR | Errno::NXIO | Errno::INVAL | Errno::ILSEQ => FileError::new(
+            FileErrorKind::PathRefused,
             format!("{path} cannot be a file here: {errno}"),
         ),
-        Errno::ACCESS | Errno::PERM | Errno::ROFS => Failure::new(
-            Kind::PermissionDenied,
+        Errno::ACCESS | Errno::PERM | Errno::ROFS => FileError::new(
+            FileErrorKind::PermissionDenied,
             format!("may not {action} {path}: {errno}"),
         ),
-        _ => Failure::new(Kind::Io, format!("cannot {action} {path}: {errno}")),
+        _ => FileError::new(FileErrorKind::Io, format!("cannot {action} {path}: {errno}")),
     }
 }
 
-fn io_failure(path: &FilePath, action: &str, error: &io::Error) -> Failure {
+fn io_failure(path: &FilePath, action: &str, error: &io::Error) -> FileError {
     match Errno::from_io_error(error) {
         Some(errno) => failure(path, action, errno),
-        None => Failure::new(Kind::Io, format!("cannot {action} {path}: {error}")),
+        None => FileError::new(FileErrorKind::Io, format!("cannot {action} {path}: {error}")),
     }
 }

@@ -1,23 +1,17 @@
-//! The files a worker may touch: everything below one root, nothing outside it.
-//!
-//! The root is a folder or an object store. Reading is bounded in size; writing happens beside
-//! the target first and becomes visible at once, or not at all.
-
-mod bucket;
-mod folder;
-mod path;
+//! Reads and writes below the root of a worker, whichever kind it is.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use bucket::Bucket;
-pub use folder::Folder;
-pub use path::FilePath;
-
-use crate::failure::{Failure, Kind};
-use crate::steps::RunName;
+use crate::{
+    bucket::Bucket,
+    error::{FileError, FileErrorKind},
+    folder::{Folder, StagedFile},
+    path::FilePath,
+    run_name::RunName,
+};
 
 /// The root of a worker, cheap to clone.
 #[derive(Debug, Clone)]
@@ -37,7 +31,7 @@ impl Files {
     ///
     /// # Errors
     /// The folder does not exist, or the URL names no known store.
-    pub fn open(location: &str, max_input_bytes: u64) -> Result<Files, Failure> {
+    pub fn open(location: &str, max_input_bytes: u64) -> Result<Files, FileError> {
         let root = match location.split_once("://") {
             None => Root::Folder(Arc::new(Folder::open(location.as_ref())?)),
             Some(("file", path)) => Root::Folder(Arc::new(Folder::open(path.as_ref())?)),
@@ -53,7 +47,7 @@ impl Files {
     ///
     /// # Errors
     /// No such file, not a regular file, larger than the worker accepts, or unreadable.
-    pub async fn read(&self, path: &FilePath) -> Result<Bytes, Failure> {
+    pub async fn read(&self, path: &FilePath) -> Result<Bytes, FileError> {
         match &self.root {
             Root::Bucket(bucket) => bucket.read(path, self.max_input_bytes).await,
             Root::Folder(folder) => {
@@ -74,7 +68,7 @@ impl Files {
         path: &FilePath,
         run: RunName,
         content: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
-    ) -> Result<Staged, Failure> {
+    ) -> Result<Staged, FileError> {
         let path = path.clone();
         match &self.root {
             Root::Folder(folder) => {
@@ -86,8 +80,9 @@ impl Files {
             Root::Bucket(bucket) => {
                 let collect = move || {
                     let mut bytes = Vec::new();
-                    content(&mut bytes)
-                        .map_err(|error| Failure::new(Kind::Io, format!("cannot prepare output: {error}")))?;
+                    content(&mut bytes).map_err(|error| {
+                        FileError::new(FileErrorKind::Io, format!("cannot prepare output: {error}"))
+                    })?;
                     Ok(bytes)
                 };
                 let bytes = off_thread(collect).await?;
@@ -102,7 +97,7 @@ impl Files {
 #[derive(Debug)]
 pub enum Staged {
     /// A temporary file in the target's folder.
-    File(folder::StagedFile),
+    File(StagedFile),
     /// Bytes held back from a store, whose puts are atomic by themselves.
     Object(Bucket, FilePath, Bytes),
 }
@@ -112,7 +107,7 @@ impl Staged {
     ///
     /// # Errors
     /// The rename or the upload failed; the older version stays.
-    pub async fn commit(self) -> Result<(), Failure> {
+    pub async fn commit(self) -> Result<(), FileError> {
         match self {
             Staged::File(staged) => off_thread(move || staged.commit()).await,
             Staged::Object(bucket, path, bytes) => bucket.write(&path, bytes).await,
@@ -122,21 +117,21 @@ impl Staged {
 
 /// Runs file system calls where they may block.
 async fn off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
+    work: impl FnOnce() -> Result<T, FileError> + Send + 'static,
+) -> Result<T, FileError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             // Only a runtime that shuts down cancels blocking work.
-            Err(_) => Err(Failure::new(Kind::Io, "the worker is shutting down")),
+            Err(_) => Err(FileError::new(FileErrorKind::Io, "the worker is shutting down")),
         },
     }
 }
 
-fn too_large(path: &FilePath, size: u64, limit: u64) -> Failure {
-    Failure::new(
-        Kind::InputTooLarge,
+pub(crate) fn too_large(path: &FilePath, size: u64, limit: u64) -> FileError {
+    FileError::new(
+        FileErrorKind::TooLarge,
         format!("{path} has {size} bytes or more, the worker accepts {limit}"),
     )
 }
