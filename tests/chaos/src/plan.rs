@@ -23,6 +23,9 @@ pub const QUEUES: [&str; 2] = ["default", "critical"];
 /// So many tasks a second are many.
 const DENSE: u64 = 100;
 
+/// Most tasks of a run that kill their workers: with more, finding all of them takes longer than the run.
+const MOST_KILLERS: usize = 3;
+
 /// How many tasks a second a slot can be expected to run.
 const SLOT_RATE: u64 = 2;
 
@@ -159,8 +162,8 @@ fn tasks(parameters: &Parameters, random: &mut Random, now_ms: u64) -> Vec<Plann
     let mix = Mix::of(parameters);
     let mut tasks = Vec::with_capacity(parameters.tasks);
     let mut batch = 0;
-    // One that kills its workers costs every task beside it three deaths.
-    let mut killers = (parameters.tasks / 250).min(mix.killers);
+    // One that kills its workers costs a dozen of them, and who was lost with it comes back ever later.
+    let mut killers = (parameters.tasks / 250).min(mix.killers).min(MOST_KILLERS);
     while tasks.len() < parameters.tasks {
         batch += 1;
         let at_ms = random.between(0, parameters.load_ms);
@@ -195,7 +198,7 @@ struct Mix {
     read: u64,
     /// The longest run of ordinary code, in milliseconds.
     longest_ms: u64,
-    /// How many tasks may kill their workers; each kills three, with all that they have in hand.
+    /// How many tasks may kill their workers, with all that these have in hand.
     killers: usize,
 }
 
