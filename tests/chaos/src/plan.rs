@@ -24,7 +24,7 @@ pub const QUEUES: [&str; 2] = ["default", "critical"];
 const DENSE: u64 = 100;
 
 /// Most tasks of a run that kill their workers: with more, finding all of them takes longer than the run.
-const MOST_KILLERS: usize = 3;
+const MOST_KILLERS: usize = 2;
 
 /// How many tasks a second a slot can be expected to run.
 const SLOT_RATE: u64 = 2;

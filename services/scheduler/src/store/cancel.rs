@@ -50,14 +50,14 @@ impl Database {
         grace: Duration,
     ) -> Result<CancelStep, StoreError> {
         let connection = self.connection().await?;
-        let waiting = prepared(&connection, include_str!("sql/cancel_waiting.sql")).await?;
+        let waiting = prepared(&connection, include_str!("sql/cancels/cancel_waiting.sql")).await?;
         if let Some(row) = connection.query_opt(&waiting, &[&task, &reason]).await? {
             return Ok(CancelStep::Ended {
                 lane: row.try_get("lane")?,
                 others: rows::optional_mark(&row)?,
             });
         }
-        let running = prepared(&connection, include_str!("sql/cancel_running.sql")).await?;
+        let running = prepared(&connection, include_str!("sql/cancels/cancel_running.sql")).await?;
         let opened = connection
             .query_opt(&running, &[&task, &reason, &Interval(grace)])
             .await?;
@@ -74,7 +74,7 @@ impl Database {
     /// See [`StoreError`].
     pub async fn stop_orders(&self, at_most: i64) -> Result<Vec<StopOrder>, StoreError> {
         let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/cancelling.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/cancels/cancelling.sql")).await?;
         let rows = connection.query(&statement, &[&at_most]).await?;
         rows.iter()
             .map(|row| {
@@ -94,7 +94,7 @@ impl Database {
     /// See [`StoreError`].
     pub async fn revoke_overdue(&self) -> Result<Vec<(LeaseKey, LaneId)>, StoreError> {
         let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/revoke.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/cancels/revoke.sql")).await?;
         let rows = connection.query(&statement, &[]).await?;
         rows.iter()
             .map(|row| Ok((rows::lease_key(row)?, row.try_get("lane")?)))

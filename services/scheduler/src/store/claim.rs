@@ -117,7 +117,7 @@ impl Database {
     /// See [`StoreError`]; tasks may have been leased nevertheless.
     pub async fn claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
         let connection = self.claim_connection().await?;
-        let statement = prepared(&connection, include_str!("sql/claim.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/grants/claim.sql")).await?;
         let columns = TaskColumns::of(&statement)?;
         let bundles = i64::try_from(claim.bundles).unwrap_or(i64::MAX);
         let parameters: [&(dyn ToSql + Sync); 8] = [
@@ -141,7 +141,7 @@ impl Database {
         }
         let missing = assembly.missing();
         if !missing.is_empty() {
-            let statement = prepared(&connection, include_str!("sql/read_claimed.sql")).await?;
+            let statement = prepared(&connection, include_str!("sql/grants/read_claimed.sql")).await?;
             let columns = TaskColumns::of(&statement)?;
             for row in &connection.query(&statement, &[&missing]).await? {
                 assembly.add(row, &columns)?;

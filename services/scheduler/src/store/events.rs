@@ -98,7 +98,7 @@ impl Database {
             }
         }
         let connection = self.events_connection().await?;
-        let statement = prepared(&connection, include_str!("sql/append_events.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/events/append_events.sql")).await?;
         connection
             .execute(
                 &statement,
@@ -134,7 +134,7 @@ impl Database {
         let connection = self.reading().await?;
         let rows = connection
             .query(
-                include_str!("sql/read_events.sql"),
+                include_str!("sql/events/read_events.sql"),
                 &[&task, &cursor.lease_token, &cursor.number, &at_most, &bytes],
             )
             .await?;

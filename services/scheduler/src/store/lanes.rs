@@ -59,7 +59,7 @@ impl Database {
         task_type: &TaskType,
     ) -> Result<Option<EnsuredLane>, StoreError> {
         let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/ensure_lane.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/lanes/ensure_lane.sql")).await?;
         let (namespace, name) = (queue.namespace.as_str(), queue.name.as_str());
         let row = connection
             .query_opt(
@@ -87,7 +87,7 @@ impl Database {
         task_types: &[&str],
     ) -> Result<Vec<EnsuredLane>, StoreError> {
         let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/lanes_named.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/lanes/lanes_named.sql")).await?;
         let rows = connection
             .query(&statement, &[&namespace.as_str(), &queues, &task_types])
             .await?;
@@ -100,7 +100,7 @@ impl Database {
     /// See [`StoreError`].
     pub async fn lanes(&self, ids: Option<&[LaneId]>) -> Result<Vec<EnsuredLane>, StoreError> {
         let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/list_lanes.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/lanes/list_lanes.sql")).await?;
         let rows = connection.query(&statement, &[&ids]).await?;
         rows.iter().map(rows::lane).collect()
     }
@@ -118,7 +118,7 @@ impl Database {
         let connection = self.listing().await?;
         let rows = connection
             .query(
-                include_str!("sql/find_lanes.sql"),
+                include_str!("sql/lanes/find_lanes.sql"),
                 &[
                     &namespace.as_str(),
                     &queue.map(QueueName::as_str),

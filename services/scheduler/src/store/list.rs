@@ -47,13 +47,13 @@ pub struct ListStep {
 impl ListSource {
     fn sql(self) -> &'static str {
         match self {
-            Self::Newest => include_str!("sql/list_newest.sql"),
-            Self::Scheduled => include_str!("sql/list_scheduled.sql"),
-            Self::Ready => include_str!("sql/list_ready.sql"),
-            Self::Leased => include_str!("sql/list_leased.sql"),
-            Self::Succeeded => include_str!("sql/list_succeeded.sql"),
-            Self::Failed => include_str!("sql/list_failed.sql"),
-            Self::Cancelled => include_str!("sql/list_cancelled.sql"),
+            Self::Newest => include_str!("sql/tasks/list_newest.sql"),
+            Self::Scheduled => include_str!("sql/tasks/list_scheduled.sql"),
+            Self::Ready => include_str!("sql/tasks/list_ready.sql"),
+            Self::Leased => include_str!("sql/tasks/list_leased.sql"),
+            Self::Succeeded => include_str!("sql/tasks/list_succeeded.sql"),
+            Self::Failed => include_str!("sql/tasks/list_failed.sql"),
+            Self::Cancelled => include_str!("sql/tasks/list_cancelled.sql"),
         }
     }
 }

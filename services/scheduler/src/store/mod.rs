@@ -1,6 +1,6 @@
-//! Everything that talks to Postgres: one file per concept, one named `.sql` file per statement.
+//! Everything that talks to Postgres: one file per concept, one named `.sql` file per statement, in folders by noun.
 //!
-//! Rows become domain values here; nothing outside sees a row or a driver error.
+//! Rows become domain values here (`rows`, `columns`); nothing outside sees a row or a driver error.
 
 mod cancel;
 mod claim;

@@ -89,7 +89,7 @@ impl Database {
         let connection = self.listing().await?;
         let rows = connection
             .query(
-                include_str!("sql/list_queues.sql"),
+                include_str!("sql/queues/list_queues.sql"),
                 &[&namespace.as_str(), &after, &at_most],
             )
             .await?;
@@ -106,7 +106,7 @@ impl Database {
         paused: bool,
     ) -> Result<(QueueRecord, Vec<LaneId>), StoreError> {
         let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/set_paused.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/queues/set_paused.sql")).await?;
         let (namespace, name) = (queue.namespace.as_str(), queue.name.as_str());
         let row = connection
             .query_one(&statement, &[&namespace, &name, &paused])
@@ -127,7 +127,7 @@ impl Database {
         let connection = self.listing().await?;
         let rows = connection
             .query(
-                include_str!("sql/queue_stats.sql"),
+                include_str!("sql/queues/queue_stats.sql"),
                 &[&namespace.as_str(), &queue.map(QueueName::as_str), &limit],
             )
             .await?;
@@ -140,7 +140,7 @@ impl Database {
     /// See [`StoreError`].
     pub async fn add_ended(&self, counts: &[(LaneId, TaskState, i64)]) -> Result<(), StoreError> {
         let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/add_ended.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/queues/add_ended.sql")).await?;
         let lanes: Vec<LaneId> = counts.iter().map(|(lane, ..)| *lane).collect();
         let states: Vec<i16> = counts.iter().map(|(_, state, _)| *state as i16).collect();
         let tasks: Vec<i64> = counts.iter().map(|(.., tasks)| *tasks).collect();
@@ -159,7 +159,7 @@ impl Database {
     ) -> Result<Vec<WorkerRecord>, StoreError> {
         let connection = self.listing().await?;
         let rows = connection
-            .query(include_str!("sql/list_workers.sql"), &[&after, &at_most])
+            .query(include_str!("sql/sessions/list_workers.sql"), &[&after, &at_most])
             .await?;
         rows.iter().map(rows::worker_record).collect()
     }

@@ -62,7 +62,7 @@ impl Database {
     pub async fn read_versions(&self, ids: &[TaskId]) -> Result<Vec<(TaskId, TaskVersion)>, StoreError> {
         let connection = self.reading().await?;
         let rows = connection
-            .query(include_str!("sql/read_versions.sql"), &[&ids])
+            .query(include_str!("sql/tasks/read_versions.sql"), &[&ids])
             .await?;
         rows.iter().map(rows::task_version).collect()
     }
@@ -74,7 +74,7 @@ impl Database {
     pub async fn read_runs(&self, id: TaskId, at_most: i64) -> Result<Vec<RunRecord>, StoreError> {
         let connection = self.reading().await?;
         let rows = connection
-            .query(include_str!("sql/read_runs.sql"), &[&id, &at_most])
+            .query(include_str!("sql/runs/read_runs.sql"), &[&id, &at_most])
             .await?;
         rows.iter().rev().map(rows::run_record).collect()
     }
@@ -85,7 +85,7 @@ impl Database {
     /// See [`StoreError`].
     pub async fn delete_task(&self, id: TaskId) -> Result<bool, StoreError> {
         let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/delete_task.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/tasks/delete_task.sql")).await?;
         Ok(connection.query_opt(&statement, &[&id]).await?.is_some())
     }
 }
@@ -97,7 +97,7 @@ async fn read_tasks(
 ) -> Result<Vec<TaskRecord>, StoreError> {
     let rows = connection
         .query(
-            include_str!("sql/read_tasks.sql"),
+            include_str!("sql/tasks/read_tasks.sql"),
             &[&ids, &(detail == Detail::Full)],
         )
         .await?;

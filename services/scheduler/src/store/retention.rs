@@ -56,7 +56,7 @@ impl Database {
         now: Timestamp,
     ) -> Result<RetentionPage, StoreError> {
         let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/delete_old_tasks.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/tasks/delete_old_tasks.sql")).await?;
         let up_to = id_at(now, policy.ended.min(policy.failed));
         let row = connection
             .query_one(
@@ -86,7 +86,7 @@ impl Database {
         now: Timestamp,
     ) -> Result<RetentionPage, StoreError> {
         let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/delete_old_events.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/events/delete_old_events.sql")).await?;
         let up_to = id_at(now, policy.events);
         let row = connection
             .query_one(
@@ -109,7 +109,7 @@ impl Database {
     /// See [`StoreError`].
     pub async fn next_task(&self, above: TaskId) -> Result<Option<TaskId>, StoreError> {
         let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/next_task.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/tasks/next_task.sql")).await?;
         let row = connection.query_opt(&statement, &[&above]).await?;
         Ok(row.map(|row| row.try_get("id")).transpose()?)
     }

@@ -52,7 +52,7 @@ impl Database {
         lease: Duration,
     ) -> Result<(), StoreError> {
         let connection = self.session_connection().await?;
-        let statement = prepared(&connection, include_str!("sql/open_session.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/sessions/open_session.sql")).await?;
         let types: Vec<&str> = profile.task_types.iter().map(|name| name.as_str()).collect();
         let queues: Vec<&str> = profile.queues.iter().map(|name| name.as_str()).collect();
         let labels = labels_json(&profile.labels)?;
@@ -87,7 +87,7 @@ impl Database {
         lease: Duration,
     ) -> Result<bool, StoreError> {
         let connection = self.session_connection().await?;
-        let statement = prepared(&connection, include_str!("sql/resume_session.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/sessions/resume_session.sql")).await?;
         let row = connection
             .query_opt(&statement, &[&id, &incarnation, &scheduler, &Interval(lease)])
             .await?;
@@ -100,7 +100,7 @@ impl Database {
     /// See [`StoreError`].
     pub async fn session_worker(&self, id: SessionId) -> Result<Option<String>, StoreError> {
         let connection = self.session_connection().await?;
-        let statement = prepared(&connection, include_str!("sql/find_session.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/sessions/find_session.sql")).await?;
         let row = connection.query_opt(&statement, &[&id]).await?;
         Ok(row.map(|row| row.try_get("name")).transpose()?)
     }
@@ -115,7 +115,7 @@ impl Database {
         lease: Duration,
     ) -> Result<Vec<SessionId>, StoreError> {
         let connection = self.vital_connection().await?;
-        let statement = prepared(&connection, include_str!("sql/heartbeat.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/sessions/heartbeat.sql")).await?;
         let (ids, ages): (Vec<SessionId>, Vec<Interval>) =
             sessions.iter().map(|(id, age)| (*id, Interval(*age))).unzip();
         let rows = connection
@@ -134,7 +134,7 @@ impl Database {
         of_tasks: Option<&[TaskId]>,
     ) -> Result<Vec<(SessionId, KnownLease)>, StoreError> {
         let connection = self.session_connection().await?;
-        let statement = prepared(&connection, include_str!("sql/session_leases.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/grants/session_leases.sql")).await?;
         let rows = connection.query(&statement, &[&sessions, &of_tasks]).await?;
         rows.iter().map(rows::known_lease).collect()
     }
@@ -148,8 +148,12 @@ impl Database {
         at_most: i64,
         decide: impl Fn(&DeadLease) -> Verdict,
     ) -> Result<EndedSessions, StoreError> {
-        self.end_sessions(include_str!("sql/expired_sessions.sql"), &[&at_most], decide)
-            .await
+        self.end_sessions(
+            include_str!("sql/sessions/expired_sessions.sql"),
+            &[&at_most],
+            decide,
+        )
+        .await
     }
 
     /// Ends one session and sends its tasks on, as `decide` says.
@@ -161,7 +165,7 @@ impl Database {
         id: SessionId,
         decide: impl Fn(&DeadLease) -> Verdict,
     ) -> Result<EndedSessions, StoreError> {
-        self.end_sessions(include_str!("sql/lock_session.sql"), &[&id], decide)
+        self.end_sessions(include_str!("sql/sessions/lock_session.sql"), &[&id], decide)
             .await
     }
 
@@ -173,7 +177,7 @@ impl Database {
         &self,
         decide: impl Fn(&DeadLease) -> Verdict,
     ) -> Result<EndedSessions, StoreError> {
-        self.end_sessions(include_str!("sql/orphan_sessions.sql"), &[], decide)
+        self.end_sessions(include_str!("sql/sessions/orphan_sessions.sql"), &[], decide)
             .await
     }
 
@@ -196,7 +200,7 @@ impl Database {
             return Ok(EndedSessions::default());
         }
         let end = transaction
-            .prepare_cached(include_str!("sql/end_sessions.sql"))
+            .prepare_cached(include_str!("sql/sessions/end_sessions.sql"))
             .await?;
         let mut dead: Vec<(SessionId, DeadLease)> = transaction
             .query(&end, &[&sessions])
@@ -225,7 +229,7 @@ impl Database {
     /// See [`StoreError`].
     pub async fn sweep_grants(&self) -> Result<u64, StoreError> {
         let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/sweep_grants.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/grants/sweep_grants.sql")).await?;
         Ok(connection.execute(&statement, &[]).await?)
     }
 }
@@ -269,7 +273,7 @@ async fn withdraw_blame(
         return Ok(false);
     }
     let withdraw = transaction
-        .prepare_cached(include_str!("sql/withdraw_blame.sql"))
+        .prepare_cached(include_str!("sql/runs/withdraw_blame.sql"))
         .await?;
     let mut changed = false;
     for row in transaction.query(&withdraw, &[&new_suspects]).await? {

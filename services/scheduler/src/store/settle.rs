@@ -99,7 +99,7 @@ impl Database {
         let transaction = connection.transaction().await?;
         if !emptied.sessions.is_empty() {
             let statement = transaction
-                .prepare_cached(include_str!("sql/drop_grants.sql"))
+                .prepare_cached(include_str!("sql/grants/drop_grants.sql"))
                 .await?;
             transaction
                 .execute(&statement, &[&emptied.sessions, &emptied.grants])
@@ -108,7 +108,7 @@ impl Database {
         let mut fenced = Vec::new();
         if !successes.tasks.is_empty() {
             let statement = transaction
-                .prepare_cached(include_str!("sql/settle_contested.sql"))
+                .prepare_cached(include_str!("sql/runs/settle_contested.sql"))
                 .await?;
             let rows = transaction.query(&statement, &successes.parameters()).await?;
             fenced.extend(committed(&rows)?);
@@ -125,7 +125,7 @@ impl Database {
         emptied: &Emptied,
     ) -> Result<(), StoreError> {
         let connection = self.settlement_connection().await?;
-        let statement = prepared(&connection, include_str!("sql/settle.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/runs/settle.sql")).await?;
         let [tasks, leases, attempts, starts, workers, results] = successes.parameters();
         let parameters = [
             tasks,
@@ -155,7 +155,7 @@ impl Database {
     /// See [`StoreError`].
     pub async fn ended_runs(&self, keys: &[LeaseKey]) -> Result<Vec<EndedRun>, StoreError> {
         let connection = self.other_ends_connection().await?;
-        let statement = prepared(&connection, include_str!("sql/ended_runs.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/runs/ended_runs.sql")).await?;
         let (tasks, leases): (Vec<TaskId>, Vec<LeaseToken>) =
             keys.iter().map(|key| (key.task, key.token)).unzip();
         let rows = connection.query(&statement, &[&tasks, &leases]).await?;
@@ -215,7 +215,7 @@ impl Others<'_> {
             return Ok(Vec::new());
         }
         let statement = transaction
-            .prepare_cached(include_str!("sql/end_runs.sql"))
+            .prepare_cached(include_str!("sql/runs/end_runs.sql"))
             .await?;
         committed(&transaction.query(&statement, &self.parameters()).await?)
     }

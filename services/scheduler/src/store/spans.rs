@@ -94,7 +94,7 @@ impl Database {
             .map(|(lane, span)| (*lane, i64::from(span.0)))
             .unzip();
         let connection = self.submit_connection().await?;
-        let statement = prepared(&connection, include_str!("sql/ensure_spans.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/lanes/ensure_spans.sql")).await?;
         let gone = connection.query(&statement, &[&lanes, &spans]).await?;
         gone.iter().map(|row| Ok(row.try_get("lane")?)).collect()
     }
@@ -107,7 +107,10 @@ impl Database {
         let latest = i64::from(Span::of(below).0);
         let connection = self.listing().await?;
         let rows = connection
-            .query(include_str!("sql/find_spans.sql"), &[&lanes, &latest, &SPANS])
+            .query(
+                include_str!("sql/lanes/find_spans.sql"),
+                &[&lanes, &latest, &SPANS],
+            )
             .await?;
         let spans: Vec<Span> = rows
             .iter()
@@ -137,7 +140,7 @@ impl Database {
         look_at: i64,
     ) -> Result<SpanPage, StoreError> {
         let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/delete_empty_spans.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/lanes/delete_empty_spans.sql")).await?;
         let row = connection
             .query_one(
                 &statement,
@@ -166,7 +169,7 @@ impl Database {
     /// See [`StoreError`].
     pub async fn delete_unused_lanes(&self, at_most: i64) -> Result<usize, StoreError> {
         let connection = self.connection().await?;
-        let unused = prepared(&connection, include_str!("sql/unused_lanes.sql")).await?;
+        let unused = prepared(&connection, include_str!("sql/lanes/unused_lanes.sql")).await?;
         let unused = connection.query(&unused, &[&at_most]).await?;
         let unused: Vec<LaneId> = unused
             .iter()
@@ -175,9 +178,9 @@ impl Database {
         if unused.is_empty() {
             return Ok(0);
         }
-        let lanes = prepared(&connection, include_str!("sql/delete_unused_lanes.sql")).await?;
+        let lanes = prepared(&connection, include_str!("sql/lanes/delete_unused_lanes.sql")).await?;
         let lanes = connection.query(&lanes, &[&unused]).await?.len();
-        let queues = prepared(&connection, include_str!("sql/delete_unused_queues.sql")).await?;
+        let queues = prepared(&connection, include_str!("sql/queues/delete_unused_queues.sql")).await?;
         connection.query(&queues, &[&at_most]).await?;
         Ok(lanes)
     }

@@ -41,11 +41,11 @@ impl Database {
         let transaction = connection.transaction().await?;
         // Its snapshot comes after the lock: what another replica has rescued is in its place again.
         let lock = transaction
-            .prepare_cached(include_str!("sql/lock_strays.sql"))
+            .prepare_cached(include_str!("sql/tasks/lock_strays.sql"))
             .await?;
         transaction.query_one(&lock, &[]).await?;
         let rescue = transaction
-            .prepare_cached(include_str!("sql/rescue_strays.sql"))
+            .prepare_cached(include_str!("sql/tasks/rescue_strays.sql"))
             .await?;
         let rows = transaction
             .query(&rescue, &[&below, &at_most, &Interval(min_age)])

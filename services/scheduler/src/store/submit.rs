@@ -277,7 +277,7 @@ impl Database {
     /// [`StoreError::Exists`] if an id is taken; see [`StoreError`] for the rest.
     pub async fn submit(&self, batch: &SubmitBatch<'_>) -> Result<Timestamp, StoreError> {
         let connection = self.submit_connection().await?;
-        let statement = prepared(&connection, include_str!("sql/submit.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/tasks/submit.sql")).await?;
         let columns = batch.columns();
         let row = connection
             .query_one(
@@ -312,7 +312,7 @@ impl Database {
         is_same: impl Fn(TaskId, LaneId, StoredPayload<'_>) -> bool,
     ) -> Result<Vec<Existing>, StoreError> {
         let connection = self.submit_connection().await?;
-        let statement = prepared(&connection, include_str!("sql/existing_tasks.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/tasks/existing_tasks.sql")).await?;
         let parameters: [&(dyn ToSql + Sync); 1] = [&ids];
         // Row by row: the stored payloads may be a thousand times as large as those that came.
         let mut rows = pin!(connection.query_raw(&statement, parameters).await?);

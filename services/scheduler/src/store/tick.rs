@@ -80,7 +80,7 @@ impl Database {
             sessions,
         } = question;
         let connection = self.vital_connection().await?;
-        let statement = prepared(&connection, include_str!("sql/tick.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/schedulers/tick.sql")).await?;
         let marks = MarkColumns::of(lanes);
         let row = connection
             .query_one(
@@ -121,7 +121,7 @@ impl Database {
     /// See [`StoreError`].
     pub async fn first_places(&self, lanes: &[(LaneId, Mark)]) -> Result<HashMap<LaneId, Mark>, StoreError> {
         let connection = self.claim_connection().await?;
-        let statement = prepared(&connection, include_str!("sql/first_places.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/lanes/first_places.sql")).await?;
         let marks = MarkColumns::of(lanes);
         let rows = connection
             .query(
@@ -140,7 +140,7 @@ impl Database {
     /// See [`StoreError`].
     pub async fn replica_leaves(&self, replica: ReplicaId) -> Result<(), StoreError> {
         let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/leave.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/schedulers/leave.sql")).await?;
         connection.execute(&statement, &[&replica]).await?;
         Ok(())
     }
@@ -151,7 +151,7 @@ impl Database {
     /// See [`StoreError`].
     pub async fn promote(&self, at_most: i64) -> Result<Promoted, StoreError> {
         let connection = self.connection().await?;
-        let statement = prepared(&connection, include_str!("sql/promote.sql")).await?;
+        let statement = prepared(&connection, include_str!("sql/tasks/promote.sql")).await?;
         let bundle = i64::try_from(BUNDLE).unwrap_or(i64::MAX);
         let rows = connection.query(&statement, &[&at_most, &bundle]).await?;
         let mut promoted = Promoted::default();

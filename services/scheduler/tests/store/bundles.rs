@@ -218,7 +218,7 @@ async fn a_claim_passes_over_a_bundle_while_a_cancel_is_taking_a_task_out_of_it(
     let mut other = world.connect().await;
     let open = other.transaction().await.unwrap();
     open.query(
-        include_str!("../../src/store/sql/cancel_waiting.sql"),
+        include_str!("../../src/store/sql/cancels/cancel_waiting.sql"),
         &[&tasks[0].id.0, &"a reason"],
     )
     .await

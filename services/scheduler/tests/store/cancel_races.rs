@@ -17,9 +17,9 @@ use crate::{
     world::{Minutes, World, decide, succeeded, tasks_of},
 };
 
-const CLAIM: &str = include_str!("../../src/store/sql/claim.sql");
-const CANCEL_WAITING: &str = include_str!("../../src/store/sql/cancel_waiting.sql");
-const CANCEL_RUNNING: &str = include_str!("../../src/store/sql/cancel_running.sql");
+const CLAIM: &str = include_str!("../../src/store/sql/grants/claim.sql");
+const CANCEL_WAITING: &str = include_str!("../../src/store/sql/cancels/cancel_waiting.sql");
+const CANCEL_RUNNING: &str = include_str!("../../src/store/sql/cancels/cancel_running.sql");
 const SUCCEED: &str = "INSERT INTO tasklease.run
     (task_id, lease_token, outcome, final, attempt, started_at, finished_at, worker, result)
     VALUES ($1, $2, 1, true, 1, now(), now(), 'w', '{}')";
@@ -208,7 +208,7 @@ async fn a_cancel_that_waits_for_a_promotion_says_that_the_task_moved() {
     let mut other = world.connect().await;
     let open = other.transaction().await.unwrap();
     open.query(
-        include_str!("../../src/store/sql/promote.sql"),
+        include_str!("../../src/store/sql/tasks/promote.sql"),
         &[&10_i64, &50_i64],
     )
     .await

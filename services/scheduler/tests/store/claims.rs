@@ -171,7 +171,7 @@ async fn a_claim_that_is_rolled_back_leaves_the_task_where_it_was() {
     let mut other = world.connect().await;
     let open = other.transaction().await.unwrap();
     open.query(
-        include_str!("../../src/store/sql/claim.sql"),
+        include_str!("../../src/store/sql/grants/claim.sql"),
         &[
             &world.lane.0,
             &i16::MIN,

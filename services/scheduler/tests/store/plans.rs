@@ -14,7 +14,7 @@ async fn a_claim_on_a_fresh_database_walks_its_indexes() {
     client
         .batch_execute(&format!(
             "PREPARE claim (int, smallint, bigint, uuid, uuid[], bigint, bigint, smallint) AS {}",
-            include_str!("../../src/store/sql/claim.sql")
+            include_str!("../../src/store/sql/grants/claim.sql")
         ))
         .await
         .unwrap();

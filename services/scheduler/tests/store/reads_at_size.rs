@@ -81,7 +81,7 @@ async fn ids(client: &Client, first: i64, last: i64) -> String {
 #[tokio::test]
 async fn reading_a_task_costs_the_same_however_many_wait_or_ran_with_it() {
     let (world, client) = filled().await;
-    let read = include_str!("../../src/store/sql/read_tasks.sql");
+    let read = include_str!("../../src/store/sql/tasks/read_tasks.sql");
     for (first, last, running) in [
         (119_990, 119_990, 0),
         (50_000, 50_099, 0),
@@ -106,7 +106,7 @@ async fn reading_a_task_costs_the_same_however_many_wait_or_ran_with_it() {
 #[tokio::test]
 async fn cancelling_a_waiting_task_costs_the_same_however_many_wait_with_it() {
     let (world, client) = filled().await;
-    let cancel = include_str!("../../src/store/sql/cancel_waiting.sql");
+    let cancel = include_str!("../../src/store/sql/cancels/cancel_waiting.sql");
     for task in [20_000, 50_025, 119_999, 120_000, 169_999] {
         let id = ids(&client, task, task).await.replace(['{', '}'], "");
         let touched = rows_touched(&client, "uuid, text", cancel, &format!("'{id}', 'why'")).await;
@@ -120,7 +120,7 @@ async fn a_list_by_state_looks_at_tasks_of_that_state_only() {
     let (world, client) = filled().await;
     macro_rules! list {
         ($name:literal, $lanes:literal) => {{
-            let sql = include_str!(concat!("../../src/store/sql/list_", $name, ".sql"));
+            let sql = include_str!(concat!("../../src/store/sql/tasks/list_", $name, ".sql"));
             let (low, high) = (Uuid::nil(), Uuid::max());
             let arguments = format!("'{{{low}}}', '{{{high}}}', {}, 1000, 101", $lanes);
             rows_touched(&client, "uuid[], uuid[], int[], bigint, bigint", sql, &arguments).await

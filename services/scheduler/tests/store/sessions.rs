@@ -41,7 +41,7 @@ async fn an_expiry_that_waits_for_nobody_leaves_a_session_whose_heartbeat_is_und
     let mut other = world.connect().await;
     let open = other.transaction().await.unwrap();
     open.query(
-        include_str!("../../src/store/sql/heartbeat.sql"),
+        include_str!("../../src/store/sql/sessions/heartbeat.sql"),
         &[&vec![session.0], &vec![Minutes(0)], &Minutes(60)],
     )
     .await
